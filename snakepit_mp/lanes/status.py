@@ -1,0 +1,110 @@
+"""How far has a worker come with the request in its hands?
+
+One page of shared memory per incarnation, written by the worker alone and read by the
+application, also after the worker was killed. The request's number and its phase share one
+aligned word, so that one store changes both: a reader never sees one without the other.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+from enum import IntEnum
+
+__all__ = ["Phase", "StatusPage"]
+
+_WORDS = 8
+_WORK, _INCARNATION, _TASKS, _SINCE = range(4)
+
+
+class Phase(IntEnum):
+    """How far the request on the page has come."""
+
+    IDLE = 0  #: the worker never had a request
+    TAKEN = 1  #: received; nothing decoded yet, the tool was not called
+    ENTERED = 2  #: the tool was called
+    DONE = 3  #: the tool is through
+
+
+class StatusPage:
+    """The page, mapped here; ``fd`` is the memory file that another process attaches."""
+
+    __slots__ = ("_map", "_words", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, mmap.PAGESIZE)
+        self._words = memoryview(self._map).cast("Q")[:_WORDS]
+
+    @classmethod
+    def create(cls, incarnation: int = 0) -> StatusPage:
+        """A fresh page with phase ``IDLE``; never used for a second incarnation."""
+        fd = _memory_file()
+        try:
+            os.ftruncate(fd, mmap.PAGESIZE)
+            page = cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        page._words[_INCARNATION] = incarnation
+        page._words[_SINCE] = time.monotonic_ns()
+        return page
+
+    @classmethod
+    def attach(cls, fd: int) -> StatusPage:
+        """Map the page behind ``fd``, which belongs to the page object from here on."""
+        return cls(fd)
+
+    def taken(self, request_id: int) -> None:
+        """Note that the request has arrived; before anything of it is decoded."""
+        self._note(request_id, Phase.TAKEN)
+
+    def entered(self, request_id: int) -> None:
+        """Note that the tool is called next."""
+        self._note(request_id, Phase.ENTERED)
+
+    def done(self, request_id: int) -> None:
+        """Note that the tool is through, whatever came out."""
+        self._words[_TASKS] += 1
+        self._note(request_id, Phase.DONE)
+
+    def read(self) -> tuple[int, Phase]:
+        """The request noted last and its phase; ``(0, IDLE)`` if there was none."""
+        word = self._words[_WORK]
+        return word >> 2, Phase(word & 3)
+
+    @property
+    def incarnation(self) -> int:
+        return self._words[_INCARNATION]
+
+    @property
+    def tasks(self) -> int:
+        """How many requests are done."""
+        return self._words[_TASKS]
+
+    @property
+    def since(self) -> int:
+        """When the phase changed last, nanoseconds of ``time.monotonic_ns``."""
+        return self._words[_SINCE]
+
+    def close(self) -> None:
+        """Unmap the page and close its descriptor; a second call does nothing."""
+        if self.fd < 0:
+            return
+        self._words.release()
+        self._map.close()
+        os.close(self.fd)
+        self.fd = -1
+
+    def _note(self, request_id: int, phase: Phase) -> None:
+        self._words[_SINCE] = time.monotonic_ns()
+        self._words[_WORK] = request_id << 2 | phase
+
+
+def _memory_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("snakepit_mp-status", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:  # macOS; it has no name either
+        return os.dup(file.fileno())
