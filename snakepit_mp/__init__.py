@@ -1,0 +1,1 @@
+"""A process pool whose workers may die, with sessions in shared memory."""

@@ -1,0 +1,1 @@
+"""Speaks the public gRPC protocol ``snakepit.bridge``."""

@@ -1,0 +1,1 @@
+"""Decides: one state machine; events in, instructions out."""

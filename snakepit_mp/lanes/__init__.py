@@ -1,0 +1,1 @@
+"""Carries a request to one worker, and its reply back."""

@@ -1,0 +1,1 @@
+"""Does: the threads, processes and timers of the application."""

@@ -1,0 +1,1 @@
+"""Remembers: sessions and variables in shared memory."""

@@ -1,0 +1,1 @@
+"""Encodes values, and knows their types and constraints."""

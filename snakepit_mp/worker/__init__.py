@@ -1,0 +1,1 @@
+"""Runs tools: what happens in the child, after the fork."""
