@@ -1,0 +1,195 @@
+"""What is in a request, and what is in a reply? The frames that every lane carries.
+
+A frame is a fixed header and a body. The header can be read, and the request be noted,
+before anything of the body is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from ..errors import CodecError
+from ..values import codec
+from .exceptions import describe, revive, text_of
+
+__all__ = [
+    "Call",
+    "Header",
+    "Kind",
+    "Reply",
+    "decode_call",
+    "decode_reply",
+    "encode_call",
+    "encode_end",
+    "encode_error",
+    "encode_function",
+    "encode_value",
+    "frame",
+    "header_of",
+]
+
+_VERSION = 0xA1
+# version, kind, attempt, reserved, request id, deadline
+_HEADER = struct.Struct("<BBHIQd")
+# lengths of the first two of three parts: head, args, kwargs
+_PARTS = struct.Struct("<QQ")
+_MAX_ATTEMPT = 0xFFFF
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    CALL = 1
+    VALUE = 2
+    ERROR = 3
+    ITEM = 4
+    END = 5
+
+
+class Header(NamedTuple):
+    """The fixed part of a frame.
+
+    ``attempt`` counts from 1; ``deadline`` is on `time.monotonic`, whose clock all
+    processes of a machine share, or ``None``.
+    """
+
+    kind: Kind
+    request_id: int
+    attempt: int
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: ``command`` names a tool, or else ``function`` is a callable's cloudpickle."""
+
+    command: str | None = None
+    function: bytes | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    session_id: str | None = None
+    streaming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply: ``value`` belongs to VALUE and ITEM, ``error`` to ERROR."""
+
+    kind: Kind
+    request_id: int
+    value: Any = None
+    error: Exception | None = None
+
+
+def frame(
+    kind: Kind, request_id: int, attempt: int, body: bytes, deadline: float | None = None
+) -> bytes:
+    """Put a header before a body; a later attempt frames the same body again."""
+    at = math.inf if deadline is None else deadline
+    return _HEADER.pack(_VERSION, kind, min(attempt, _MAX_ATTEMPT), 0, request_id, at) + body
+
+
+def header_of(data: bytes) -> Header:
+    """Read the header; `CodecError` for anything that is not a frame of this version."""
+    if len(data) < _HEADER.size or data[0] != _VERSION:
+        raise CodecError("these bytes are not a frame of this version of the library")
+    _, kind, attempt, _, request_id, deadline = _HEADER.unpack_from(data)
+    if kind not in Kind._value2member_map_:
+        raise CodecError(f"unknown kind of frame: {kind}")
+    return Header(Kind(kind), request_id, attempt, None if deadline == math.inf else deadline)
+
+
+def encode_call(call: Call, *, allow_pickle: bool = False) -> bytes:
+    """The body of a CALL frame; a `CodecError` names the path within ``args``."""
+    if call.function is not None and not allow_pickle:
+        raise CodecError(
+            "a callable can only be sent where pickle is allowed; name a tool instead",
+            path="command",
+        )
+    head = codec.encode((call.command, call.function, call.session_id, call.streaming))
+    args = codec.encode(call.args, allow_pickle=allow_pickle, root="args")
+    kwargs = codec.encode(call.kwargs, allow_pickle=allow_pickle, root="args")
+    return b"".join((_PARTS.pack(len(head), len(args)), head, args, kwargs))
+
+
+def encode_function(function: Callable[..., Any]) -> bytes:
+    """A callable as bytes, for `Call.function`; `CodecError` where it cannot be sent."""
+    import cloudpickle  # not needed by those who only name tools
+
+    try:
+        return bytes(cloudpickle.dumps(function))
+    except Exception as error:  # whatever the pickling of a captured object raises
+        raise CodecError(
+            f"the callable {function!r} cannot be sent to a worker: {text_of(error)}",
+            path="command",
+        ) from error
+
+
+def decode_call(data: bytes, *, allow_pickle: bool = False) -> Call:
+    """The call of a CALL frame. `CodecError`, or whatever unpickling an argument raises."""
+    body = memoryview(data)[_HEADER.size :]
+    if len(body) < _PARTS.size:
+        raise CodecError("the body of the call is too short")
+    head_size, args_size = _PARTS.unpack_from(body)
+    args_at = _PARTS.size + head_size
+    kwargs_at = args_at + args_size
+    if kwargs_at > len(body):
+        raise CodecError("the body of the call is too short")
+    command, function, session_id, streaming = codec.decode(body[_PARTS.size : args_at])
+    if function is not None and not allow_pickle:
+        raise CodecError("a callable is only accepted where pickle is allowed", path="command")
+    args = codec.decode(body[args_at:kwargs_at], allow_pickle=allow_pickle)
+    kwargs = codec.decode(body[kwargs_at:], allow_pickle=allow_pickle)
+    return Call(command, function, args, kwargs, session_id, streaming)
+
+
+def encode_value(
+    request_id: int, value: Any, *, allow_pickle: bool = False, kind: Kind = Kind.VALUE
+) -> bytes:
+    """A VALUE or ITEM frame; a `CodecError` names the path within ``result``."""
+    body = codec.encode(value, allow_pickle=allow_pickle, root="result")
+    return frame(kind, request_id, 0, body)
+
+
+def encode_end(request_id: int) -> bytes:
+    """The END frame of a stream."""
+    return frame(Kind.END, request_id, 0, b"")
+
+
+def encode_error(request_id: int, error: BaseException, *, allow_pickle: bool = False) -> bytes:
+    """An ERROR frame; never fails, whatever the exception's own methods do."""
+    facts = describe(error, allow_pickle=allow_pickle)
+    try:
+        body = codec.encode(facts)
+    except CodecError:  # nested too deeply: its text is what can be told
+        texts = {name: facts[name] for name in ("type", "message", "traceback")}
+        body = codec.encode(texts)
+    return frame(Kind.ERROR, request_id, 0, body)
+
+
+def decode_reply(data: bytes, *, allow_pickle: bool = False) -> Reply:
+    """What a reply frame says; `CodecError` if it cannot be decoded.
+
+    Unpickling runs code of the result's classes; whatever that raises, even `SystemExit`,
+    is the cause of the `CodecError`.
+    """
+    header = header_of(data)
+    body = memoryview(data)[_HEADER.size :]
+    try:
+        if header.kind is Kind.ERROR:
+            facts = codec.decode(body)
+            error = revive(facts, allow_pickle=allow_pickle)
+            return Reply(header.kind, header.request_id, error=error)
+        value = None
+        if header.kind is not Kind.END:
+            value = codec.decode(body, allow_pickle=allow_pickle)
+        return Reply(header.kind, header.request_id, value)
+    except BaseException as error:  # a result must not be able to exit the host
+        raise CodecError(
+            f"the result cannot be decoded: {type(error).__name__}: {text_of(error)}", path="result"
+        ) from error

@@ -1,0 +1,62 @@
+"""What does every lane promise? The interface that carries frames to one worker and back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+__all__ = ["Lane", "LaneBroken", "LaneTimeout"]
+
+
+class LaneBroken(Exception):
+    """The transport failed, or the lane was cancelled; no reply to this frame will come."""
+
+
+class LaneTimeout(Exception):
+    """The deadline passed before the reply came; the worker may still be running the call."""
+
+
+class Lane(ABC):
+    """A private way to one incarnation of one worker; all methods are thread-safe.
+
+    A frame is what `envelope.frame` makes; a reply is for `envelope.decode_reply`. A lane
+    reads neither further than the header. A `CodecError` from `call`, `begin` or `stream`
+    means that the frame is too large for this lane and nothing was sent.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def call(self, frame: bytes, deadline: float | None = None) -> bytes:
+        """Send a frame and wait for the reply, in the caller's own thread.
+
+        ``deadline`` is on `time.monotonic`; `LaneTimeout` when it passes. `LaneBroken` when
+        the transport fails or another thread calls `cancel`. An exception that interrupts
+        the wait, such as `KeyboardInterrupt`, gives the call up: its reply is discarded.
+        """
+
+    @abstractmethod
+    def begin(self, frame: bytes, done: Callable[[bytes | LaneBroken], None]) -> None:
+        """Send a frame and return at once; ``done`` is called exactly once with the outcome.
+
+        It is called in a thread of the lane or, where the outcome is known already, in the
+        caller's before `begin` returns: do not hold a lock here that ``done`` needs.
+        """
+
+    @abstractmethod
+    def stream(self, frame: bytes) -> Iterator[bytes]:
+        """Send a frame and yield reply frames, the last one END or ERROR.
+
+        The worker stays only a bounded number of items ahead of the consumer. Closing the
+        iterator early stops the tool; `LaneBroken` when the transport fails.
+        """
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """The worker is dead or condemned: all who wait get `LaneBroken` at once, later
+        callers too."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """`cancel`, then give the transport's resources back."""
