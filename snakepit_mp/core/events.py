@@ -1,0 +1,246 @@
+"""What can happen to a pool: every fact that `PoolState.handle` takes in.
+
+Events are facts, in the past tense; whoever saw them need not know what follows. They may
+arrive late, twice or in an unexpected order, since they come from different descriptors: the
+fork server's channel, each worker's own channel, pidfds, timers and callers. Everything is
+therefore numbered. A *worker id* names a slot, 0 to ``workers - 1``, for the life of the
+pool; an *incarnation*, counted from 1, names one process in that slot; a *generation*,
+counted from 1, names one fork server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = [
+    "DeadlineExpired",
+    "DrainRequested",
+    "Event",
+    "ForkServerDue",
+    "ForkServerEvent",
+    "ForkServerLost",
+    "ForkServerStarted",
+    "KillRequested",
+    "LaneBroke",
+    "Phase",
+    "PoolStarted",
+    "QueueTimeExpired",
+    "Request",
+    "RequestCancelled",
+    "RequestCompleted",
+    "RequestEvent",
+    "RequestProgressed",
+    "RequestSubmitted",
+    "RestartDue",
+    "SpawnFailed",
+    "SpawnLost",
+    "StartFailed",
+    "StartTimedOut",
+    "StopRequested",
+    "WorkerEvent",
+    "WorkerExited",
+    "WorkerForked",
+    "WorkerReady",
+]
+
+
+class Phase(IntEnum):
+    """How far a worker has come with a request, as its status page shows it."""
+
+    IDLE = 0
+    TAKEN = 1  # received, not yet decoded
+    ENTERED = 2  # the tool has been called: it may have had effects
+    DONE = 3  # the tool has returned or raised
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call, as far as the pool's decisions need to know it.
+
+    ``request_id`` is unique for the life of the pool. ``session_id`` is a hint for the choice
+    of the worker. ``idempotent``: may run again after a death in the middle of it.
+    """
+
+    request_id: int
+    session_id: str | None = None
+    idempotent: bool = False
+    streaming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened."""
+
+
+# --- the pool as a whole ---
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStarted(Event):
+    """The pool may start its processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested(Event):
+    """Somebody wants to know when nothing waits and nothing runs; the pool stays open."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested(Event):
+    """No new requests; what waits is finished, or cancelled."""
+
+    cancel_waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KillRequested(Event):
+    """The grace period is over, or somebody pressed Ctrl-C twice: end everything now."""
+
+
+# --- the fork server ---
+
+
+@dataclass(frozen=True, slots=True)
+class ForkServerEvent(Event):
+    """Something about one fork server."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkServerStarted(ForkServerEvent):
+    """The process exists and its channel takes requests; it may still be importing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForkServerLost(ForkServerEvent):
+    """It ended, or could not import; its workers are being killed by the kernel.
+
+    Where it is known together with the ends of its workers, deliver it first: they are then
+    not taken for workers that cannot start. ``permanent``: a new one would fail as well.
+    """
+
+    cause: BaseException | None = None
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForkServerDue(ForkServerEvent):
+    """The wait before the next fork server is over (a timer the machine asked for)."""
+
+
+# --- one worker ---
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvent(Event):
+    """Something about one incarnation of one worker."""
+
+    worker_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerForked(WorkerEvent):
+    """The fork server's answer to `SpawnWorker`: the process exists."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnLost(WorkerEvent):
+    """The fork server died before it answered; nobody's fault. `ForkServerLost` comes too."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed(WorkerEvent):
+    """The fork server could not, or would not, fork."""
+
+    cause: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(WorkerEvent):
+    """The worker says that it takes requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed(WorkerEvent):
+    """The worker says that its start raised; its exit follows."""
+
+    cause: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimedOut(WorkerEvent):
+    """``start_timeout`` has passed since `SpawnWorker` (a timer the machine asked for)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited(WorkerEvent):
+    """The process has ended.
+
+    ``phase``: that of the request it had in hand, as its status page shows it; ``None`` if
+    it had none, or if the page shows another request, so that it never took this one.
+    """
+
+    phase: Phase | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestartDue(WorkerEvent):
+    """The wait before a restart is over (a timer the machine asked for)."""
+
+
+# --- one request ---
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSubmitted(Event):
+    """A caller wants something done."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEvent(Event):
+    """Something about one request; ignored if the request is over."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestProgressed(RequestEvent):
+    """A stream has delivered an item, so the call cannot be repeated unnoticed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancelled(RequestEvent):
+    """The caller does not want it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineExpired(RequestEvent):
+    """Its time is up, wherever it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTimeExpired(RequestEvent):
+    """It has had its longest wait in line; ignored once a worker has had it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCompleted(RequestEvent):
+    """The worker's reply, a value or the tool's exception, is here."""
+
+    worker_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneBroke(RequestEvent):
+    """The lane failed under this request, though no exit was seen."""
+
+    worker_id: int
+    incarnation: int
