@@ -23,6 +23,7 @@ from ..values import codec
 __all__ = ["RemoteTraceback", "describe", "loads_known", "revive", "text_of"]
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 _MAINS = ("__main__", "__mp_main__")
 _MAX_DEPTH = 20
 
@@ -55,10 +56,11 @@ def describe(error: BaseException, *, allow_pickle: bool, depth: int = 0) -> dic
         "type": _attempt(lambda: _type_name(type(error)), "<unknown>"),
         "message": text_of(error),
         "traceback": _attempt(lambda: _traceback(error), "<the traceback cannot be shown>"),
-        "notes": _attempt(lambda: _notes(error), []),
+        "notes": _attempt(lambda: _notes(error), ()),
     }
     if isinstance(error, Exception):  # SystemExit and its like must not be raised elsewhere
-        facts.update(_attempt(lambda: _body(error, allow_pickle, depth), {}))
+        body: dict[str, Any] | None = _attempt(lambda: _body(error, allow_pickle, depth), None)
+        facts.update(body or {})
     return facts
 
 
@@ -85,10 +87,10 @@ def text_of(error: BaseException) -> str:
     return _attempt(lambda: _exact(str(error)), "<the message cannot be shown>")
 
 
-def _attempt(step: Callable[[], _T], otherwise: _T) -> _T:
+def _attempt(step: Callable[[], _T], otherwise: _U) -> _T | _U:
     try:
         return step()
-    except BaseException:  # foreign code: __reduce__, __str__, __setstate__ of any class
+    except BaseException:  # noqa: BLE001 - foreign __reduce__, __str__, __setstate__
         return otherwise
 
 
@@ -107,9 +109,8 @@ def _exact(text: str) -> str:
     return str.__str__(text)
 
 
-def _notes(error: BaseException) -> list[str]:
-    notes = getattr(error, "__notes__", [])
-    return [_exact(str(note)) for note in notes] if isinstance(notes, (list, tuple)) else []
+def _notes(error: BaseException) -> tuple[str, ...]:
+    return tuple(_exact(str(note)) for note in getattr(error, "__notes__", ()))
 
 
 def _body(error: Exception, allow_pickle: bool, depth: int) -> dict[str, Any]:
@@ -152,12 +153,13 @@ def _by_plain_facts(error: Exception) -> dict[str, Any] | None:
     cls = type(error)
     if not _is_plain_class(cls):
         return None
+    args: Any
+    state: Any
     if isinstance(error, SnakepitError):
-        args, state = error.args, dict(error.__dict__)
+        args, state = error.args, error.__dict__
     else:
-        _, args, *rest = error.__reduce__()
-        state = rest[0] if rest else {}
-    state.pop("__notes__", None)
+        _, args, state, *_ = (*cast("tuple[Any, ...]", error.__reduce__()), None)
+    state = {name: fact for name, fact in (state or {}).items() if name != "__notes__"}
     body = {"class": (cls.__module__, cls.__qualname__), "args": args, "state": state}
     codec.encode(body)  # the facts may hold anything
     return body
