@@ -74,8 +74,9 @@ __all__ = [
 def _restore(
     cls: type[SnakepitError], args: tuple[Any, ...], facts: dict[str, Any]
 ) -> SnakepitError:
-    error = cls.__new__(cls, *args)
-    error.args = args
+    # Every constructor works with the message alone. Not cls.__new__: with two builtin bases
+    # it is not always the one that Python accepts.
+    error = cls(*args)
     error.__dict__.update(facts)
     return error
 
