@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["PoolConfig", "RestartPolicy", "StoreConfig"]
+__all__ = ["PoolConfig", "RestartPolicy", "StoreConfig", "available_cpus", "available_memory"]
 
 _LANES = ("auto", "grpc")
 _CGROUP = Path("/sys/fs/cgroup")
