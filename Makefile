@@ -1,0 +1,110 @@
+# One word per job, the same by hand and in CI. Each makes the environment it needs.
+#
+#   PYTHON=python3.13 make test                     another Python
+#   SNAKEPIT_MP_BUILD_EXTENSION=no make test        without the compiled part (yes: insist on it)
+
+PYTHON ?= python3
+SWITCH := $(SNAKEPIT_MP_BUILD_EXTENSION)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# An environment for each Python and each setting of the switch, so that they do not mix.
+VENV ?= .venv/$(VERSION)$(addprefix -,$(SWITCH))
+BIN := $(VENV)/bin
+PROTOS_VENV := .venv/$(VERSION)-protos
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+SOURCES := pyproject.toml setup.py $(wildcard _speedups/*)
+
+ifeq ($(SWITCH),no)
+# A compiled part that another environment built in this checkout must not be picked up.
+export SNAKEPIT_MP_IMPL := python
+endif
+
+.PHONY: help develop digits check lint test bench bench-smoke protos wheel wheels docs clean
+
+help:
+	@echo 'make digits | test | develop | check | bench | bench-smoke | protos | docs | wheel | wheels | clean'
+
+# Environments
+
+$(VENV)/pip.stamp $(PROTOS_VENV)/pip.stamp:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/digits.stamp: $(VENV)/pip.stamp $(SOURCES)
+	$(BIN)/python $(PIP_INSTALL) --editable '.[digits]'
+	@touch $@
+
+$(VENV)/develop.stamp: $(VENV)/pip.stamp $(SOURCES)
+	$(BIN)/python $(PIP_INSTALL) --editable '.[digits]' --group dev
+	@touch $@ $(VENV)/digits.stamp
+
+$(PROTOS_VENV)/protos.stamp: $(PROTOS_VENV)/pip.stamp pyproject.toml
+	$(PROTOS_VENV)/bin/python $(PIP_INSTALL) --group protos
+	@touch $@
+
+develop: $(VENV)/develop.stamp
+
+# Running
+
+digits: $(VENV)/digits.stamp
+	$(BIN)/python examples/digits.py
+
+# Checking
+
+check: lint docs
+
+lint: develop $(PROTOS_VENV)/protos.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+ifneq ($(SWITCH),no)
+	$(BIN)/python tools/check_stubs.py
+	$(BIN)/cython-lint --max-line-length 100 _speedups
+endif
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_sizes.py
+	$(PROTOS_VENV)/bin/python tools/gen_protos.py --check
+
+# The code blocks of README.md and docs/, and what in them is printed from the code.
+docs: develop
+	$(PYTEST) tests/test_docs.py
+
+# The suites run the code blocks, so that lint is what remains of check.
+test: lint
+ifeq ($(SWITCH),no)
+	@echo 'SNAKEPIT_MP_BUILD_EXTENSION=no: only the pure suite runs.'
+else
+	@if $(BIN)/python -c 'import snakepit_mp._speedups'; then \
+		SNAKEPIT_MP_IMPL=c $(PYTEST); \
+	else \
+		echo 'The compiled part could not be built here: only the pure suite runs.'; \
+	fi
+endif
+	SNAKEPIT_MP_IMPL=python $(PYTEST)
+	$(PYTEST) benchmarks --benchmark-disable
+
+bench: develop
+	$(PYTEST) benchmarks --benchmark-only --benchmark-autosave
+
+bench-smoke: develop
+	$(PYTEST) benchmarks --benchmark-disable
+
+# Building
+
+protos: $(PROTOS_VENV)/protos.stamp
+	$(PROTOS_VENV)/bin/python tools/gen_protos.py
+
+# The local wheel, the pure wheel and the sdist, each installed afresh and tested.
+wheel: develop
+	$(BIN)/python tools/build_wheels.py
+
+# The wheels of every platform; needs a container engine.
+wheels: $(VENV)/pip.stamp
+	$(BIN)/python $(PIP_INSTALL) --group wheels
+	$(BIN)/python -m cibuildwheel --output-dir dist
+
+clean:
+	rm -rf .venv build dist *.egg-info snakepit_mp/*.so .benchmarks .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
