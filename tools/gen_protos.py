@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
+#: No asyncio here; a servicer need not define every method: the rest answer UNIMPLEMENTED.
+GRPC_STUBS = "only_sync,generate_concrete_servicer_stubs"
 OUTPUTS = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
@@ -33,7 +35,7 @@ def generate(target: Path) -> None:
     for name in generated(target):
         (target / name).unlink()
     outs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python")]
-    outs += [f"--{kind}_out=quiet:{target}" for kind in ("mypy", "mypy_grpc")]
+    outs += [f"--mypy_out=quiet:{target}", f"--mypy_grpc_out=quiet,{GRPC_STUBS}:{target}"]
     plugins = [
         f"--plugin={name}={Path(sys.executable).parent / name}"
         for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")

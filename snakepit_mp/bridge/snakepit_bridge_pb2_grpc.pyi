@@ -12,942 +12,231 @@ the bytes are the value's JSON in UTF-8. NaN and the infinities are the JSON str
 "type.googleapis.com/snakepit_mp.value" carries the lossless encoding of snakepit_mp instead.
 """
 
-import abc
 import collections.abc
 import grpc
 import grpc.aio
 import snakepit_mp.bridge.snakepit_bridge_pb2
-import sys
 import typing
 
-if sys.version_info >= (3, 13):
-    import typing as typing_extensions
-else:
-    import typing_extensions
-
-_T = typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
-
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
-_BridgeServicePingType = typing_extensions.TypeVar(
-    '_BridgeServicePingType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse,
-    ],
-)
 
-_BridgeServiceInitializeSessionType = typing_extensions.TypeVar(
-    '_BridgeServiceInitializeSessionType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse,
-    ],
-)
-
-_BridgeServiceCleanupSessionType = typing_extensions.TypeVar(
-    '_BridgeServiceCleanupSessionType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse,
-    ],
-)
-
-_BridgeServiceGetSessionType = typing_extensions.TypeVar(
-    '_BridgeServiceGetSessionType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse,
-    ],
-)
-
-_BridgeServiceHeartbeatType = typing_extensions.TypeVar(
-    '_BridgeServiceHeartbeatType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse,
-    ],
-)
-
-_BridgeServiceGetVariableType = typing_extensions.TypeVar(
-    '_BridgeServiceGetVariableType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse,
-    ],
-)
-
-_BridgeServiceSetVariableType = typing_extensions.TypeVar(
-    '_BridgeServiceSetVariableType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse,
-    ],
-)
-
-_BridgeServiceGetVariablesType = typing_extensions.TypeVar(
-    '_BridgeServiceGetVariablesType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse,
-    ],
-)
-
-_BridgeServiceSetVariablesType = typing_extensions.TypeVar(
-    '_BridgeServiceSetVariablesType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse,
-    ],
-)
-
-_BridgeServiceRegisterVariableType = typing_extensions.TypeVar(
-    '_BridgeServiceRegisterVariableType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse,
-    ],
-)
-
-_BridgeServiceListVariablesType = typing_extensions.TypeVar(
-    '_BridgeServiceListVariablesType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse,
-    ],
-)
-
-_BridgeServiceDeleteVariableType = typing_extensions.TypeVar(
-    '_BridgeServiceDeleteVariableType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse,
-    ],
-)
-
-_BridgeServiceExecuteToolType = typing_extensions.TypeVar(
-    '_BridgeServiceExecuteToolType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse,
-    ],
-)
-
-_BridgeServiceExecuteStreamingToolType = typing_extensions.TypeVar(
-    '_BridgeServiceExecuteStreamingToolType',
-    grpc.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk,
-    ],
-)
-
-_BridgeServiceRegisterToolsType = typing_extensions.TypeVar(
-    '_BridgeServiceRegisterToolsType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse,
-    ],
-)
-
-_BridgeServiceGetExposedElixirToolsType = typing_extensions.TypeVar(
-    '_BridgeServiceGetExposedElixirToolsType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse,
-    ],
-)
-
-_BridgeServiceExecuteElixirToolType = typing_extensions.TypeVar(
-    '_BridgeServiceExecuteElixirToolType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse,
-    ],
-)
-
-_BridgeServiceWatchVariablesType = typing_extensions.TypeVar(
-    '_BridgeServiceWatchVariablesType',
-    grpc.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate,
-    ],
-    default=grpc.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate,
-    ],
-)
-
-_BridgeServiceAddDependencyType = typing_extensions.TypeVar(
-    '_BridgeServiceAddDependencyType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse,
-    ],
-)
-
-_BridgeServiceStartOptimizationType = typing_extensions.TypeVar(
-    '_BridgeServiceStartOptimizationType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse,
-    ],
-)
-
-_BridgeServiceStopOptimizationType = typing_extensions.TypeVar(
-    '_BridgeServiceStopOptimizationType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse,
-    ],
-)
-
-_BridgeServiceGetVariableHistoryType = typing_extensions.TypeVar(
-    '_BridgeServiceGetVariableHistoryType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse,
-    ],
-)
-
-_BridgeServiceRollbackVariableType = typing_extensions.TypeVar(
-    '_BridgeServiceRollbackVariableType',
-    grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse,
-    ],
-    default=grpc.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse,
-    ],
-)
-
-class BridgeServiceStub(typing.Generic[_BridgeServicePingType, _BridgeServiceInitializeSessionType, _BridgeServiceCleanupSessionType, _BridgeServiceGetSessionType, _BridgeServiceHeartbeatType, _BridgeServiceGetVariableType, _BridgeServiceSetVariableType, _BridgeServiceGetVariablesType, _BridgeServiceSetVariablesType, _BridgeServiceRegisterVariableType, _BridgeServiceListVariablesType, _BridgeServiceDeleteVariableType, _BridgeServiceExecuteToolType, _BridgeServiceExecuteStreamingToolType, _BridgeServiceRegisterToolsType, _BridgeServiceGetExposedElixirToolsType, _BridgeServiceExecuteElixirToolType, _BridgeServiceWatchVariablesType, _BridgeServiceAddDependencyType, _BridgeServiceStartOptimizationType, _BridgeServiceStopOptimizationType, _BridgeServiceGetVariableHistoryType, _BridgeServiceRollbackVariableType]):
+class BridgeServiceStub:
     """What the application serves. A worker serves Ping, ExecuteTool and ExecuteStreamingTool only,
     and only to its own pool.
     """
 
-    @typing.overload
-    def __init__(self: BridgeServiceStub[
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse,
-        ],
-        grpc.UnaryStreamMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse,
-        ],
-        grpc.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse,
-        ],
-    ], channel: grpc.Channel) -> None: ...
-
-    @typing.overload
-    def __init__(self: BridgeServiceStub[
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse,
-        ],
-        grpc.aio.UnaryStreamMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse,
-        ],
-        grpc.aio.UnaryUnaryMultiCallable[
-            snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest,
-            snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse,
-        ],
-    ], channel: grpc.aio.Channel) -> None: ...
-
-    Ping: _BridgeServicePingType
+    def __init__(self, channel: grpc.Channel) -> None: ...
+    Ping: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest, snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse]
     """Echoes the message, with the server's time."""
-
-    InitializeSession: _BridgeServiceInitializeSessionType
+    InitializeSession: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest, snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse]
     """Creates a session, or returns the one of that id with its tools and variables."""
-
-    CleanupSession: _BridgeServiceCleanupSessionType
+    CleanupSession: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest, snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse]
     """Deletes a session and everything in it."""
-
-    GetSession: _BridgeServiceGetSessionType
+    GetSession: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest, snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse]
     """Dates and counts of a session."""
-
-    Heartbeat: _BridgeServiceHeartbeatType
+    Heartbeat: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest, snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse]
     """Renews the session's time to live."""
-
-    GetVariable: _BridgeServiceGetVariableType
+    GetVariable: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest, snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse]
     """One variable, by name or by id."""
-
-    SetVariable: _BridgeServiceSetVariableType
+    SetVariable: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest, snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse]
     """Writes one variable; with an expected version, only if nobody wrote in between."""
-
-    GetVariables: _BridgeServiceGetVariablesType
+    GetVariables: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest, snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse]
     """Several variables, all of one moment."""
-
-    SetVariables: _BridgeServiceSetVariablesType
+    SetVariables: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest, snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse]
     """Writes several variables; if atomic, all or none."""
-
-    RegisterVariable: _BridgeServiceRegisterVariableType
+    RegisterVariable: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest, snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse]
     """Creates a typed variable, with constraints."""
-
-    ListVariables: _BridgeServiceListVariablesType
+    ListVariables: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest, snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse]
     """The variables whose name matches a pattern, in the order of their creation."""
-
-    DeleteVariable: _BridgeServiceDeleteVariableType
+    DeleteVariable: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest, snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse]
     """Deletes one variable."""
-
-    ExecuteTool: _BridgeServiceExecuteToolType
+    ExecuteTool: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest, snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse]
     """Runs a tool and returns what it returned."""
-
-    ExecuteStreamingTool: _BridgeServiceExecuteStreamingToolType
+    ExecuteStreamingTool: grpc.UnaryStreamMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest, snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk]
     """Runs a generator tool; a chunk for each item."""
-
-    RegisterTools: _BridgeServiceRegisterToolsType
+    RegisterTools: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest, snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse]
     """Announces tools that the client offers."""
-
-    GetExposedElixirTools: _BridgeServiceGetExposedElixirToolsType
+    GetExposedElixirTools: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest, snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse]
     """The application's own tools; the language in the name is history."""
-
-    ExecuteElixirTool: _BridgeServiceExecuteElixirToolType
+    ExecuteElixirTool: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest, snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse]
     """Calls one of the application's own tools."""
-
-    WatchVariables: _BridgeServiceWatchVariablesType
+    WatchVariables: grpc.UnaryStreamMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest, snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate]
     """A message for every change of the variables, from the initial values on, if asked."""
-
-    AddDependency: _BridgeServiceAddDependencyType
+    AddDependency: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest, snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse]
     """Declares that one variable depends on another."""
-
-    StartOptimization: _BridgeServiceStartOptimizationType
+    StartOptimization: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest, snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse]
     """Hands a variable to an optimizer, and takes it back."""
-
-    StopOptimization: _BridgeServiceStopOptimizationType
-
-    GetVariableHistory: _BridgeServiceGetVariableHistoryType
+    StopOptimization: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest, snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse]
+    GetVariableHistory: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest, snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse]
     """Earlier values of a variable, where they are kept."""
-
-    RollbackVariable: _BridgeServiceRollbackVariableType
+    RollbackVariable: grpc.UnaryUnaryMultiCallable[snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest, snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse]
     """Writes an earlier value again, as a new version."""
 
-BridgeServiceAsyncStub: typing_extensions.TypeAlias = BridgeServiceStub[
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse,
-    ],
-    grpc.aio.UnaryStreamMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse,
-    ],
-    grpc.aio.UnaryUnaryMultiCallable[
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest,
-        snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse,
-    ],
-]
-
-class BridgeServiceServicer(metaclass=abc.ABCMeta):
+class BridgeServiceServicer:
     """What the application serves. A worker serves Ping, ExecuteTool and ExecuteStreamingTool only,
     and only to its own pool.
     """
 
-    @abc.abstractmethod
     def Ping(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.PingRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.PingResponse:
         """Echoes the message, with the server's time."""
 
-    @abc.abstractmethod
     def InitializeSession(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.InitializeSessionResponse:
         """Creates a session, or returns the one of that id with its tools and variables."""
 
-    @abc.abstractmethod
     def CleanupSession(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.CleanupSessionResponse:
         """Deletes a session and everything in it."""
 
-    @abc.abstractmethod
     def GetSession(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.GetSessionResponse:
         """Dates and counts of a session."""
 
-    @abc.abstractmethod
     def Heartbeat(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.HeartbeatResponse:
         """Renews the session's time to live."""
 
-    @abc.abstractmethod
     def GetVariable(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableResponse:
         """One variable, by name or by id."""
 
-    @abc.abstractmethod
     def SetVariable(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.SetVariableResponse:
         """Writes one variable; with an expected version, only if nobody wrote in between."""
 
-    @abc.abstractmethod
     def GetVariables(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.BatchGetVariablesResponse:
         """Several variables, all of one moment."""
 
-    @abc.abstractmethod
     def SetVariables(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.BatchSetVariablesResponse:
         """Writes several variables; if atomic, all or none."""
 
-    @abc.abstractmethod
     def RegisterVariable(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.RegisterVariableResponse:
         """Creates a typed variable, with constraints."""
 
-    @abc.abstractmethod
     def ListVariables(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.ListVariablesResponse:
         """The variables whose name matches a pattern, in the order of their creation."""
 
-    @abc.abstractmethod
     def DeleteVariable(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.DeleteVariableResponse:
         """Deletes one variable."""
 
-    @abc.abstractmethod
     def ExecuteTool(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolResponse:
         """Runs a tool and returns what it returned."""
 
-    @abc.abstractmethod
     def ExecuteStreamingTool(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteToolRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk], collections.abc.AsyncIterator[snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk]]:
+        context: grpc.ServicerContext,
+    ) -> collections.abc.Iterator[snakepit_mp.bridge.snakepit_bridge_pb2.ToolChunk]:
         """Runs a generator tool; a chunk for each item."""
 
-    @abc.abstractmethod
     def RegisterTools(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.RegisterToolsResponse:
         """Announces tools that the client offers."""
 
-    @abc.abstractmethod
     def GetExposedElixirTools(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.GetExposedElixirToolsResponse:
         """The application's own tools; the language in the name is history."""
 
-    @abc.abstractmethod
     def ExecuteElixirTool(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.ExecuteElixirToolResponse:
         """Calls one of the application's own tools."""
 
-    @abc.abstractmethod
     def WatchVariables(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.WatchVariablesRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate], collections.abc.AsyncIterator[snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate]]:
+        context: grpc.ServicerContext,
+    ) -> collections.abc.Iterator[snakepit_mp.bridge.snakepit_bridge_pb2.VariableUpdate]:
         """A message for every change of the variables, from the initial values on, if asked."""
 
-    @abc.abstractmethod
     def AddDependency(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.AddDependencyResponse:
         """Declares that one variable depends on another."""
 
-    @abc.abstractmethod
     def StartOptimization(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.StartOptimizationResponse:
         """Hands a variable to an optimizer, and takes it back."""
 
-    @abc.abstractmethod
     def StopOptimization(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse]]: ...
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.StopOptimizationResponse: ...
 
-    @abc.abstractmethod
     def GetVariableHistory(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.GetVariableHistoryResponse:
         """Earlier values of a variable, where they are kept."""
 
-    @abc.abstractmethod
     def RollbackVariable(
         self,
         request: snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableRequest,
-        context: _ServicerContext,
-    ) -> typing.Union[snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse, collections.abc.Awaitable[snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse]]:
+        context: grpc.ServicerContext,
+    ) -> snakepit_mp.bridge.snakepit_bridge_pb2.RollbackVariableResponse:
         """Writes an earlier value again, as a new version."""
 
-def add_BridgeServiceServicer_to_server(servicer: BridgeServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_BridgeServiceServicer_to_server(servicer: BridgeServiceServicer, server: grpc.Server) -> None: ...
