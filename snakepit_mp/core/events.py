@@ -38,6 +38,7 @@ __all__ = [
     "StartFailed",
     "StartTimedOut",
     "StopRequested",
+    "StopTimedOut",
     "WorkerEvent",
     "WorkerExited",
     "WorkerForked",
@@ -175,6 +176,11 @@ class StartFailed(WorkerEvent):
 @dataclass(frozen=True, slots=True)
 class StartTimedOut(WorkerEvent):
     """``start_timeout`` has passed since `SpawnWorker` (a timer the machine asked for)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimedOut(WorkerEvent):
+    """``grace`` has passed since `StopWorker` (a timer the machine asked for)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,120 @@
+"""Who is next, and who gets it? The waiting line and the idle workers.
+
+The line is first come, first served; the first ``size`` in it are *admitted*, the others wait
+behind them, and their submitters are held back. A request that comes back because its worker
+died goes to the front: it has waited already, and is never refused.
+
+Of the idle workers the one that has been idle longest gets the request, unless the worker
+that last served the same session is idle: its caches are warm. That is a hint, nothing more;
+nobody waits for a particular worker.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+__all__ = ["IdleWorkers", "Line"]
+
+#: Sessions whose last worker is remembered; forgetting one costs a cold cache.
+_REMEMBERED_SESSIONS = 4096
+
+
+class Line:
+    """Request ids in the order in which they will be served."""
+
+    __slots__ = ("_admitted", "_held_back", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._admitted: OrderedDict[int, None] = OrderedDict()
+        self._held_back: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._admitted) + len(self._held_back)
+
+    def __contains__(self, request_id: int) -> bool:
+        return request_id in self._admitted or request_id in self._held_back
+
+    @property
+    def full(self) -> bool:
+        return len(self._admitted) >= self.size
+
+    @property
+    def admitted(self) -> list[int]:
+        """Those that have a place, first in line first."""
+        return list(self._admitted)
+
+    def waiting(self) -> list[int]:
+        """Everybody, first in line first."""
+        return [*self._admitted, *self._held_back]
+
+    def join(self, request_id: int) -> bool:
+        """Go to the end; whether that was an admitted place."""
+        admitted = not self.full
+        (self._admitted if admitted else self._held_back)[request_id] = None
+        return admitted
+
+    def return_to_front(self, request_id: int) -> None:
+        """Go to the front, full or not."""
+        self._admitted[request_id] = None
+        self._admitted.move_to_end(request_id, last=False)
+
+    def first(self) -> int | None:
+        return next(iter(self._admitted), None)
+
+    def leave(self, request_id: int) -> list[int]:
+        """Leave; those who have a place now because of it."""
+        if request_id in self._held_back:
+            del self._held_back[request_id]
+            return []
+        del self._admitted[request_id]
+        admitted = []
+        while self._held_back and not self.full:
+            moved, _ = self._held_back.popitem(last=False)
+            self._admitted[moved] = None
+            admitted.append(moved)
+        return admitted
+
+
+class IdleWorkers:
+    """Worker ids that could take a request, and which session each served last."""
+
+    __slots__ = ("_idle", "_last_worker", "_remembered")
+
+    def __init__(self, remembered: int = _REMEMBERED_SESSIONS) -> None:
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._last_worker: OrderedDict[str, int] = OrderedDict()
+        self._remembered = remembered
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def __contains__(self, worker_id: int) -> bool:
+        return worker_id in self._idle
+
+    def add(self, worker_id: int) -> None:
+        self._idle[worker_id] = None
+
+    def discard(self, worker_id: int) -> None:
+        self._idle.pop(worker_id, None)
+
+    def take(self, session_id: str | None) -> int | None:
+        """The worker for a request of that session, idle no longer; ``None`` if all are busy."""
+        if not self._idle:
+            return None
+        if session_id is None:
+            return self._idle.popitem(last=False)[0]
+        last = self._last_worker.get(session_id)
+        if last is not None and last in self._idle:
+            del self._idle[last]
+            worker_id = last
+        else:
+            worker_id, _ = self._idle.popitem(last=False)
+        self._remember(session_id, worker_id)
+        return worker_id
+
+    def _remember(self, session_id: str, worker_id: int) -> None:
+        self._last_worker[session_id] = worker_id
+        self._last_worker.move_to_end(session_id)
+        if len(self._last_worker) > self._remembered:
+            self._last_worker.popitem(last=False)

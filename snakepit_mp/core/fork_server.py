@@ -1,0 +1,109 @@
+"""Is there a fork server to ask, and when is another one started?
+
+One that had a worker ready has proved that it can work: the next one starts at once. One
+that had not counts as a failed start, by the same rule as a worker's. A new one is only
+started where somebody wants to be forked, so there is none for a pool that ends.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from .events import ForkServerDue, ForkServerEvent, ForkServerLost, ForkServerStarted
+from .instructions import Instruction, StartForkServer, StartTimer, StopForkServer
+from .lifecycle import Verdict
+from .restart import RestartIntensity
+
+__all__ = ["ForkServerRecord", "ForkServerState"]
+
+
+class ForkServerState(Enum):
+    """Where the fork server is in its life."""
+
+    DOWN = auto()  # none, and one may be started
+    STARTING = auto()
+    UP = auto()
+    DYING = auto()  # it left a fork unanswered; the notice of its end follows
+    BACKOFF = auto()
+    FAILED = auto()
+    ENDED = auto()  # told to stop; there will be no other
+
+
+_ALIVE = frozenset({ForkServerState.STARTING, ForkServerState.UP, ForkServerState.DYING})
+
+
+class ForkServerRecord:
+    """The fork server of a pool, as the machine sees it."""
+
+    __slots__ = ("_intensity", "_proven", "_started_at", "generation", "state")
+
+    def __init__(self, intensity: RestartIntensity) -> None:
+        self._intensity = intensity
+        self._proven = False
+        self._started_at = 0.0
+        self.generation = 0
+        self.state = ForkServerState.DOWN
+
+    def judge(self, event: ForkServerEvent) -> Verdict:
+        if isinstance(event, ForkServerDue):
+            return self._judge_due(event)
+        if event.generation != self.generation:
+            late = event.generation < self.generation
+            return Verdict.LATE if late else Verdict.ILLEGAL
+        if isinstance(event, ForkServerLost):
+            return Verdict.NEWS if self.state in _ALIVE else Verdict.LATE
+        if isinstance(event, ForkServerStarted) and self.state is ForkServerState.UP:
+            return Verdict.ILLEGAL
+        expected = self.state in (ForkServerState.STARTING, ForkServerState.ENDED)
+        return Verdict.NEWS if expected else Verdict.LATE
+
+    def _judge_due(self, event: ForkServerDue) -> Verdict:
+        if event.generation > self.generation + 1:
+            return Verdict.ILLEGAL
+        due = self.state is ForkServerState.BACKOFF and event.generation > self.generation
+        return Verdict.NEWS if due else Verdict.LATE
+
+    def start(self, now: float) -> list[Instruction]:
+        self.generation += 1
+        self.state = ForkServerState.STARTING
+        self._proven = False
+        self._started_at = now
+        return [StartForkServer(self.generation)]
+
+    def started(self) -> list[Instruction]:
+        if self.state is ForkServerState.ENDED:
+            # The order to stop overtook the order to start.
+            return [StopForkServer(self.generation)]
+        self.state = ForkServerState.UP
+        return []
+
+    def had_worker_ready(self, generation: int) -> None:
+        self._proven = self._proven or generation == self.generation
+
+    def left_unanswered(self, generation: int) -> None:
+        """It died before it answered: ask it for nothing more."""
+        if generation == self.generation and self.state in _ALIVE:
+            self.state = ForkServerState.DYING
+
+    def lost(self, event: ForkServerLost, now: float) -> list[Instruction]:
+        if event.permanent:
+            self.state = ForkServerState.FAILED
+            return []
+        if self._proven:
+            self._intensity.reset()
+            self.state = ForkServerState.DOWN
+            return []
+        delay = self._intensity.record_death(now, now - self._started_at)
+        if delay is None:
+            self.state = ForkServerState.FAILED
+            return []
+        self.state = ForkServerState.BACKOFF
+        return [StartTimer(delay, ForkServerDue(self.generation + 1))]
+
+    def due(self) -> None:
+        self.state = ForkServerState.DOWN
+
+    def end(self) -> list[Instruction]:
+        alive = self.state in _ALIVE
+        self.state = ForkServerState.ENDED
+        return [StopForkServer(self.generation)] if alive else []

@@ -1,0 +1,64 @@
+"""What must hold after every event, whatever came before?"""
+
+from __future__ import annotations
+
+from .lifecycle import WorkerState
+from .requests import Requests
+from .slots import Slot
+from .supervisor import Supervisor
+
+__all__ = ["check"]
+
+_S = WorkerState
+_WITH_PID = frozenset({_S.CONNECTING, _S.READY, _S.EXECUTING})
+
+
+def check(requests: Requests, supervisor: Supervisor) -> None:
+    """Raise `AssertionError` with the first thing that is wrong."""
+    _check_requests(requests)
+    _check_hands(requests, supervisor)
+    for slot in supervisor.slots:
+        _check_slot(slot)
+        ready = slot.state is _S.READY
+        assert ready == (slot.worker_id in supervisor.idle), f"{slot} and the idle set disagree"
+    assert not (requests.line and supervisor.idle), "someone waits while a worker is idle"
+    waiting = len(requests.line.admitted)
+    most = requests.line.size + len(supervisor.slots)
+    assert waiting <= most, f"{waiting} wait in a line of {requests.line.size}"
+
+
+def _check_requests(requests: Requests) -> None:
+    for request_id, entry in requests.open.items():
+        waits = entry.worker_id is None
+        assert waits == (request_id in requests.line), f"request {request_id} is astray"
+    assert set(requests.line.waiting()) <= requests.open.keys(), "an answered request waits"
+    over = requests.completed + requests.failed + requests.cancelled + requests.timed_out
+    assert requests.submitted == over + len(requests.open), "the counts do not add up"
+    held_back = len(requests.line) - len(requests.line.admitted)
+    assert not held_back or requests.line.full, "someone is held back though there is room"
+
+
+def _check_hands(requests: Requests, supervisor: Supervisor) -> None:
+    """Requests in hand and workers that execute are the same pairs."""
+    by_worker = {
+        (slot.worker_id, slot.current.request_id)
+        for slot in supervisor.slots
+        if slot.current.request_id is not None
+    }
+    by_request = {
+        (entry.worker_id, request_id)
+        for request_id, entry in requests.open.items()
+        if entry.worker_id is not None
+    }
+    assert by_worker == by_request, f"hands {by_worker} and requests {by_request} differ"
+    assert requests.running <= len(supervisor.slots), "more run than there are workers"
+
+
+def _check_slot(slot: Slot) -> None:
+    current = slot.current
+    executing = slot.state is _S.EXECUTING
+    assert executing == (current.request_id is not None), f"{slot}: state and hand disagree"
+    assert current.pid is not None or slot.state not in _WITH_PID, f"{slot} has no pid"
+    may_have_pid = slot.state in _WITH_PID or slot.state is _S.STOPPING
+    assert current.pid is None or may_have_pid, f"{slot} has a pid"
+    assert not (current.killed and slot.state is _S.READY), f"{slot} is killed and ready"

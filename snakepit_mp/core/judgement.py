@@ -1,0 +1,66 @@
+"""Is an event news, late, or impossible? Asked before anything is changed."""
+
+from __future__ import annotations
+
+from .events import (
+    Event,
+    ForkServerEvent,
+    LaneBroke,
+    QueueTimeExpired,
+    RequestCompleted,
+    RequestEvent,
+    RequestProgressed,
+    RequestSubmitted,
+    WorkerEvent,
+)
+from .lifecycle import DEAD_STATES, Verdict
+from .requests import OpenRequest, Requests
+from .slots import Slot
+from .supervisor import Supervisor
+
+__all__ = ["judge"]
+
+
+def judge(event: Event, requests: Requests, supervisor: Supervisor) -> Verdict:
+    """The verdict on anything about a worker, the fork server or a request."""
+    if isinstance(event, (RequestCompleted, LaneBroke)):
+        return _judge_report(event, requests, supervisor.slot(event.worker_id))
+    if isinstance(event, RequestEvent):
+        return _judge_request(event, requests.open.get(event.request_id))
+    if isinstance(event, WorkerEvent):
+        slot = supervisor.slot(event.worker_id)
+        return Verdict.ILLEGAL if slot is None else slot.judge(event)
+    if isinstance(event, ForkServerEvent):
+        return supervisor.server.judge(event)
+    if isinstance(event, RequestSubmitted):
+        return Verdict.ILLEGAL if event.request.request_id in requests.open else Verdict.NEWS
+    return Verdict.ILLEGAL
+
+
+def _judge_request(event: RequestEvent, entry: OpenRequest | None) -> Verdict:
+    """What a caller or a clock says of a request."""
+    if entry is None or (isinstance(event, QueueTimeExpired) and entry.granted):
+        return Verdict.LATE
+    if isinstance(event, RequestProgressed) and not entry.granted:
+        return Verdict.ILLEGAL
+    return Verdict.NEWS
+
+
+def _judge_report(
+    event: RequestCompleted | LaneBroke, requests: Requests, slot: Slot | None
+) -> Verdict:
+    """What comes from a worker about a request: has it this request in hand?"""
+    if slot is None or event.incarnation > slot.current.number:
+        return Verdict.ILLEGAL
+    entry = requests.open.get(event.request_id)
+    if entry is None:
+        return Verdict.LATE
+    if event.incarnation == slot.current.number and slot.state not in DEAD_STATES:
+        mine = slot.current.request_id == event.request_id
+        return Verdict.NEWS if mine else Verdict.ILLEGAL
+    if isinstance(event, RequestCompleted) and entry.waits_after(
+        event.worker_id, event.incarnation
+    ):
+        # The reply came before the death, though not its notice. It spares the rerun.
+        return Verdict.NEWS
+    return Verdict.LATE

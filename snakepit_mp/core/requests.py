@@ -1,0 +1,151 @@
+"""Where is each request, and what is it owed? From its submission to its one answer.
+
+A request is *open* from `RequestSubmitted` until it is completed or failed, and then
+forgotten; whatever comes later about its number is late. While it is open it either waits in
+line or is in the hand of exactly one worker.
+
+When a worker dies with a request in hand, the status page tells exactly how far it had come:
+
+* not entered: nothing has happened; it goes to the front of the line as if it had never left;
+* entered, declared idempotent, nothing of its stream delivered: the same, as the next attempt;
+* entered otherwise: it may have had effects, must not run again, and fails.
+
+Each such death is held against the request, entered or not, since arguments that kill the
+decoder never get as far as the tool. At ``poison_after`` deaths it fails in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+
+from ..errors import PoolSaturated, QueueTimeout, TaskTimeout
+from .dispatch import Line
+from .events import Phase, Request
+from .instructions import (
+    AdmitRequest,
+    Death,
+    Deaths,
+    FailRequest,
+    Failure,
+    GrantRequest,
+    Instruction,
+)
+
+__all__ = ["OpenRequest", "Requests"]
+
+
+@dataclass(slots=True)
+class OpenRequest:
+    """A request that has no answer yet."""
+
+    request: Request
+    worker_id: int | None = None  # the one that has it in hand; None: it waits
+    attempt: int = 1
+    granted: bool = False  # a worker has, or had, it
+    progressed: bool = False  # an item of its stream was delivered
+    deaths: list[Death] = field(default_factory=list)
+
+    def waits_after(self, worker_id: int, incarnation: int) -> bool:
+        """Whether it is back in line because that worker died."""
+        if self.worker_id is not None or not self.deaths:
+            return False
+        last = self.deaths[-1]
+        return (last.worker_id, last.incarnation) == (worker_id, incarnation)
+
+
+class Requests:
+    """All open requests, and true counts of the others."""
+
+    def __init__(self, queue_size: int, on_full: str, poison_after: int) -> None:
+        self.line = Line(queue_size)
+        self.open: dict[int, OpenRequest] = {}
+        self._refuses = on_full == "raise"
+        self._poison_after = poison_after
+        self.submitted = 0
+        self.completed = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.timed_out = 0
+        self.rerun = 0
+
+    @property
+    def running(self) -> int:
+        return len(self.open) - len(self.line)
+
+    def submit(self, request: Request) -> list[Instruction]:
+        if self._refuses and self.line.full:
+            size = self.line.size
+            return self.refuse(request, PoolSaturated(f"the line is full: {size} calls wait"))
+        self.submitted += 1
+        self.open[request.request_id] = OpenRequest(request)
+        admitted = self.line.join(request.request_id)
+        return [AdmitRequest(request.request_id)] if admitted else []
+
+    def refuse(self, request: Request, failure: Failure) -> list[Instruction]:
+        """Answer it without ever taking it in."""
+        self.submitted += 1
+        self._count(failure)
+        return [FailRequest(request.request_id, failure)]
+
+    def grant(self, request_id: int, worker_id: int, incarnation: int) -> list[Instruction]:
+        entry = self.open[request_id]
+        entry.worker_id = worker_id
+        entry.granted = True
+        grant = GrantRequest(request_id, worker_id, incarnation, entry.attempt)
+        return [grant, *self._leave_line(request_id)]
+
+    def complete(self, request_id: int) -> list[Instruction]:
+        """It has its answer; usually from a worker's hand, at times while it waits again."""
+        waits = self.open.pop(request_id).worker_id is None
+        self.completed += 1
+        return self._leave_line(request_id) if waits else []
+
+    def fail(self, request_id: int, failure: Failure) -> list[Instruction]:
+        waits = self.open.pop(request_id).worker_id is None
+        self._count(failure)
+        failed = FailRequest(request_id, failure)
+        return [failed, *self._leave_line(request_id)] if waits else [failed]
+
+    def fail_waiting(self, failure: Callable[[], Failure]) -> list[Instruction]:
+        """Fail everything in line, each with a failure of its own."""
+        instructions: list[Instruction] = []
+        for request_id in reversed(self.line.waiting()):  # from the end: nobody moves up
+            instructions += self.fail(request_id, failure())
+        return instructions[::-1]
+
+    def worker_died(
+        self, request_id: int, worker_id: int, incarnation: int, phase: Phase | None
+    ) -> list[Instruction]:
+        """The worker that had it in hand is dead: back to the line, or the end."""
+        entry = self.open[request_id]
+        entered = entry.progressed or (phase is not None and phase >= Phase.ENTERED)
+        entry.deaths.append(Death(worker_id, incarnation, request_id, entered, entry.attempt))
+        poison = len(entry.deaths) >= self._poison_after
+        if poison or (entered and (entry.progressed or not entry.request.idempotent)):
+            return self.fail(request_id, Deaths(tuple(entry.deaths), poison))
+        entry.worker_id = None
+        entry.attempt += entered
+        self.rerun += 1
+        self.line.return_to_front(request_id)
+        return []
+
+    def progressed(self, request_id: int) -> list[Instruction]:
+        """An item was delivered. If its worker is dead already, it cannot be repeated."""
+        entry = self.open[request_id]
+        entry.progressed = True
+        if entry.worker_id is None:
+            return self.fail(request_id, Deaths(tuple(entry.deaths), poison=False))
+        return []
+
+    def _leave_line(self, request_id: int) -> list[Instruction]:
+        return [AdmitRequest(moved_up) for moved_up in self.line.leave(request_id)]
+
+    def _count(self, failure: Failure) -> None:
+        if isinstance(failure, CancelledError):
+            self.cancelled += 1
+        elif isinstance(failure, (TaskTimeout, QueueTimeout)):
+            self.timed_out += 1
+        else:
+            self.failed += 1

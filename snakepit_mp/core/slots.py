@@ -1,0 +1,80 @@
+"""What is known of a worker: its place in the pool, and the process that is in it now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .events import Event, RestartDue, SpawnFailed, SpawnLost, WorkerEvent, WorkerForked
+from .lifecycle import DEAD_STATES, InvalidTransition, Verdict, WorkerState, successor
+from .restart import RestartIntensity
+
+__all__ = ["Incarnation", "Slot"]
+
+_ANSWERS = (WorkerForked, SpawnFailed, SpawnLost)
+
+
+@dataclass(slots=True)
+class Incarnation:
+    """One process in a slot, from before it is asked for until it has ended."""
+
+    number: int = 0
+    generation: int = 0  # of the fork server that was asked; 0: none yet
+    pid: int | None = None  # once the fork has been answered
+    asked_at: float = 0.0
+    ready_at: float | None = None
+    announced: bool = False  # it said it was ready before its fork was answered
+    cause: BaseException | None = None  # what its start raised
+    request_id: int | None = None  # in hand
+    tasks: int = 0  # requests completed
+    served: bool = False  # it was granted something
+    killed: bool = False  # no need to kill it again
+    ordered: bool = False  # its end is our will, not its fault
+    orphaned: bool = False  # its end is its fork server's
+
+
+@dataclass(slots=True)
+class Slot:
+    """A worker's place in the pool."""
+
+    worker_id: int
+    intensity: RestartIntensity
+    state: WorkerState = WorkerState.STOPPED
+    current: Incarnation = field(default_factory=Incarnation)
+    # Incarnations that we stopped waiting for before their fork was answered. If they come
+    # to be after all, they are killed.
+    given_up: set[int] = field(default_factory=set)
+
+    @property
+    def unanswered(self) -> bool:
+        """A fork was asked for, and whether there is a process is not known."""
+        waits = self.state is WorkerState.SPAWNING or self.state is WorkerState.STOPPING
+        return waits and self.current.generation > 0 and self.current.pid is None
+
+    def step(self, event: Event) -> None:
+        """Follow the table; every change of state goes through here."""
+        target = successor(self.state, type(event))
+        if target is None:
+            raise InvalidTransition(self.worker_id, self.state, event)
+        self.state = target
+
+    def judge(self, event: WorkerEvent) -> Verdict:
+        if isinstance(event, RestartDue):
+            return self._judge_due(event)
+        if event.incarnation in self.given_up:
+            return Verdict.NEWS
+        if event.incarnation > self.current.number:
+            return Verdict.ILLEGAL
+        if event.incarnation < self.current.number or self.state in DEAD_STATES:
+            return Verdict.LATE
+        if successor(self.state, type(event)) is None or self.current.generation == 0:
+            return Verdict.ILLEGAL
+        if isinstance(event, _ANSWERS) and not self.unanswered:
+            return Verdict.ILLEGAL
+        return Verdict.NEWS
+
+    def _judge_due(self, event: RestartDue) -> Verdict:
+        following = self.current.number + 1
+        if event.incarnation > following:
+            return Verdict.ILLEGAL
+        due = self.state is WorkerState.BACKOFF and event.incarnation == following
+        return Verdict.NEWS if due else Verdict.LATE

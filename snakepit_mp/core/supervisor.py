@@ -1,0 +1,370 @@
+"""Which processes should there be? Workers are started, replaced, given up and ended.
+
+One for one: what happens to a worker concerns its own slot and nobody else's. What became of
+a request that it had in hand is decided before (`requests`); here it is only a number.
+
+Every end of a process, or of the hope for one, comes to `_ended`, the one place that decides
+what follows:
+
+* nothing, if no worker is needed any more;
+* FAILED, if there is no fork server to be had;
+* a new process at once, if it had been granted anything, or if its end was not its own doing
+  (ordered by the pool, or caused by the fork server's death);
+* else it was a failed start: a new process after a wait, or FAILED after too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..config import RestartPolicy
+from ..errors import PoolError
+from .dispatch import IdleWorkers
+from .events import (
+    Event,
+    ForkServerDue,
+    ForkServerLost,
+    ForkServerStarted,
+    PoolStarted,
+    RequestCompleted,
+    RestartDue,
+    SpawnFailed,
+    SpawnLost,
+    StartFailed,
+    StartTimedOut,
+    StopTimedOut,
+    WorkerEvent,
+    WorkerExited,
+    WorkerForked,
+    WorkerReady,
+)
+from .fork_server import ForkServerRecord, ForkServerState
+from .instructions import Instruction, KillWorker, SpawnWorker, StartTimer, StopWorker
+from .lifecycle import (
+    RequestGranted,
+    RestartDelayed,
+    RestartDenied,
+    SlotRetired,
+    WorkerCondemned,
+    WorkerState,
+)
+from .restart import RestartIntensity
+from .slots import Incarnation, Slot
+
+__all__ = ["Supervisor"]
+
+_S = WorkerState
+_OVER = frozenset({_S.STOPPED, _S.FAILED})
+
+
+class Supervisor:
+    """All slots, the idle ones among them, and the fork server.
+
+    ``needed()`` tells whether the pool has, or may get, work for its workers.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        restart: RestartPolicy,
+        jitter: Callable[[], float],
+        start_timeout: float,
+        grace: float,
+        needed: Callable[[], bool],
+    ) -> None:
+        self.slots = [Slot(i, RestartIntensity(restart, jitter)) for i in range(workers)]
+        self.server = ForkServerRecord(RestartIntensity(restart, jitter))
+        self.idle = IdleWorkers()
+        self.deaths = 0
+        self.restarts = 0
+        self.failure: BaseException | None = None  # of the latest failed start
+        self._start_timeout = start_timeout
+        self._grace = grace
+        self._needed = needed
+
+    @property
+    def all_over(self) -> bool:
+        """No slot has a process, or ever will by itself."""
+        return all(slot.state in _OVER for slot in self.slots)
+
+    def slot(self, worker_id: int) -> Slot | None:
+        return self.slots[worker_id] if 0 <= worker_id < len(self.slots) else None
+
+    def request_in_hand(self, worker_id: int, incarnation: int) -> int | None:
+        current = self.slots[worker_id].current
+        return current.request_id if current.number == incarnation else None
+
+    # --- the fork server ---
+
+    def start(self, now: float) -> list[Instruction]:
+        for slot in self.slots:
+            slot.step(PoolStarted())
+            slot.current = Incarnation(1)
+        return self.server.start(now)
+
+    def server_started(self, event: ForkServerStarted, now: float) -> list[Instruction]:
+        instructions = self.server.started()
+        for slot in self.slots:
+            if slot.state is _S.SPAWNING and not slot.unanswered:
+                instructions += self._spawn(slot, now)
+        return instructions
+
+    def server_lost(self, event: ForkServerLost, now: float) -> list[Instruction]:
+        instructions = self.server.lost(event, now)
+        failed = self.server.state is ForkServerState.FAILED
+        if event.cause is not None or failed:
+            self.failure = event.cause or PoolError("the fork server ends as soon as it starts")
+        for slot in self.slots:
+            if slot.current.generation == event.generation:
+                instructions += self._orphan(slot, now)
+        for slot in self.slots:
+            if failed and slot.state in (_S.SPAWNING, _S.BACKOFF):
+                slot.step(RestartDenied())
+        return instructions
+
+    def server_due(self, event: ForkServerDue, now: float) -> list[Instruction]:
+        self.server.due()
+        return []
+
+    def ensure_server(self, now: float) -> list[Instruction]:
+        """Start a fork server if there is none, and somebody wants, or will want, one."""
+        if self.server.state is not ForkServerState.DOWN:
+            return []
+        wanted = any(slot.state is _S.SPAWNING for slot in self.slots)
+        wanted = wanted or (self._needed() and not self.all_over)
+        return self.server.start(now) if wanted else []
+
+    def _orphan(self, slot: Slot, now: float) -> list[Instruction]:
+        """Its fork server is dead, so it dies as well, or never came to be."""
+        slot.current.orphaned = True
+        if slot.state in _OVER or slot.state is _S.BACKOFF:
+            return []
+        if slot.current.pid is None:
+            return self._give_up(slot, SpawnLost(slot.worker_id, slot.current.number), now)
+        if slot.state in (_S.CONNECTING, _S.READY):
+            self._condemn(slot)
+        return self._kill(slot)
+
+    # --- one worker ---
+
+    def handle(self, event: WorkerEvent, now: float) -> list[Instruction]:
+        slot = self.slots[event.worker_id]
+        if event.incarnation in slot.given_up:
+            return self._heard_of_given_up(slot, event)
+        return _HANDLERS[type(event)](self, slot, event, now)
+
+    def _heard_of_given_up(self, slot: Slot, event: WorkerEvent) -> list[Instruction]:
+        if isinstance(event, (WorkerForked, SpawnFailed, SpawnLost, WorkerExited)):
+            slot.given_up.discard(event.incarnation)
+        if isinstance(event, WorkerForked):
+            return [KillWorker(event.worker_id, event.incarnation)]
+        return []
+
+    def _forked(self, slot: Slot, event: WorkerForked, now: float) -> list[Instruction]:
+        slot.current.pid = event.pid
+        slot.step(event)
+        if slot.state is _S.STOPPING:
+            return self._kill(slot)  # it was condemned before we knew it
+        if slot.current.announced:
+            self._connected(slot, now)
+        return []
+
+    def _ready(self, slot: Slot, event: WorkerReady, now: float) -> list[Instruction]:
+        if slot.state is _S.CONNECTING:
+            self._connected(slot, now)
+        else:
+            slot.step(event)
+            slot.current.announced = True
+        return []
+
+    def _connected(self, slot: Slot, now: float) -> None:
+        slot.step(WorkerReady(slot.worker_id, slot.current.number))
+        slot.current.ready_at = now
+        self.server.had_worker_ready(slot.current.generation)
+        self.idle.add(slot.worker_id)
+
+    def _start_failed(self, slot: Slot, event: StartFailed, now: float) -> list[Instruction]:
+        slot.step(event)
+        slot.current.cause = event.cause
+        return []
+
+    def _start_timed_out(self, slot: Slot, event: StartTimedOut, now: float) -> list[Instruction]:
+        if slot.state in (_S.SPAWNING, _S.CONNECTING) and slot.current.cause is None:
+            slot.current.cause = PoolError(
+                f"worker {slot.worker_id} was not ready within {self._start_timeout:g} s"
+            )
+        if slot.unanswered:
+            return self._give_up(slot, event, now)
+        slot.step(event)
+        return self._kill(slot) if slot.current.ready_at is None else []
+
+    def _stop_timed_out(self, slot: Slot, event: StopTimedOut, now: float) -> list[Instruction]:
+        if slot.unanswered:
+            return self._give_up(slot, event, now)
+        slot.step(event)
+        return self._kill(slot)
+
+    def _spawn_failed(self, slot: Slot, event: SpawnFailed, now: float) -> list[Instruction]:
+        slot.step(event)
+        slot.current.cause = event.cause
+        return self._ended(slot, now)
+
+    def _spawn_lost(self, slot: Slot, event: SpawnLost, now: float) -> list[Instruction]:
+        self.server.left_unanswered(slot.current.generation)
+        slot.step(event)
+        slot.current.orphaned = True
+        return self._ended(slot, now)
+
+    def _exited(self, slot: Slot, event: WorkerExited, now: float) -> list[Instruction]:
+        self.idle.discard(slot.worker_id)
+        slot.step(event)
+        self.deaths += not slot.current.ordered
+        return self._ended(slot, now)
+
+    def _restart_due(self, slot: Slot, event: RestartDue, now: float) -> list[Instruction]:
+        return self._renew(slot, now)
+
+    # --- its request ---
+
+    def grant(self, slot: Slot, request_id: int) -> None:
+        """It is idle no longer: `IdleWorkers.take` has seen to that."""
+        slot.step(RequestGranted())
+        slot.current.request_id = request_id
+        slot.current.served = True
+
+    def release(self, event: RequestCompleted) -> None:
+        slot = self.slots[event.worker_id]
+        slot.step(event)
+        slot.current.request_id = None
+        slot.current.tasks += 1
+        if slot.current.killed:
+            slot.step(WorkerCondemned())
+        else:
+            self.idle.add(slot.worker_id)
+
+    def kill_executing(self, slot: Slot) -> list[Instruction]:
+        """Its request is over, but the tool may go on: end it."""
+        slot.current.ordered = True
+        self._condemn(slot)
+        return self._kill(slot)
+
+    def kill_broken(self, slot: Slot, event: Event) -> list[Instruction]:
+        """It cannot be reached; it keeps its request until its end tells how far that came."""
+        slot.step(event)
+        return self._kill(slot)
+
+    # --- ends ---
+
+    def wind_down(self) -> list[Instruction]:
+        """End every worker that has nothing in hand."""
+        instructions: list[Instruction] = []
+        for slot in self.slots:
+            if slot.state in (_S.READY, _S.CONNECTING) or (
+                slot.state is _S.SPAWNING and slot.unanswered
+            ):
+                instructions += self._dismiss(slot)
+            elif slot.state in (_S.SPAWNING, _S.BACKOFF):
+                slot.step(SlotRetired())
+        return instructions
+
+    def _dismiss(self, slot: Slot) -> list[Instruction]:
+        """Politely if it is ready: then its adapter has something to stop."""
+        polite = slot.state is _S.READY
+        key = slot.worker_id, slot.current.number
+        slot.current.ordered = True
+        self._condemn(slot)
+        if slot.current.pid is not None and not polite:
+            return self._kill(slot)
+        timer = StartTimer(self._grace, StopTimedOut(*key))
+        return [StopWorker(*key), timer] if polite else [timer]
+
+    def kill_all(self, now: float) -> list[Instruction]:
+        """End every worker at once, also those whose fork is not answered yet."""
+        instructions: list[Instruction] = []
+        for slot in self.slots:
+            slot.current.ordered = True
+            if slot.state in (_S.CONNECTING, _S.READY, _S.EXECUTING):
+                self._condemn(slot)
+            if slot.state is _S.STOPPING and slot.current.pid is not None:
+                instructions += self._kill(slot)
+            elif slot.state not in _OVER and slot.unanswered:
+                instructions += self._give_up(slot, SlotRetired(), now)
+            elif slot.state not in _OVER:
+                slot.step(SlotRetired())
+        return instructions
+
+    def _condemn(self, slot: Slot) -> None:
+        self.idle.discard(slot.worker_id)
+        slot.step(WorkerCondemned())
+        slot.current.request_id = None
+
+    def _kill(self, slot: Slot) -> list[Instruction]:
+        if slot.current.killed:
+            return []
+        slot.current.killed = True
+        return [KillWorker(slot.worker_id, slot.current.number)]
+
+    def _give_up(self, slot: Slot, event: Event, now: float) -> list[Instruction]:
+        """Wait no longer for the answer to its fork; if there is a process, it will be killed."""
+        slot.given_up.add(slot.current.number)
+        slot.step(event if slot.state is _S.SPAWNING else SlotRetired())
+        return self._ended(slot, now)
+
+    # --- what comes after an end ---
+
+    def _ended(self, slot: Slot, now: float) -> list[Instruction]:
+        current = slot.current
+        current.pid = current.request_id = None
+        if not self._needed():
+            return []
+        if self.server.state is ForkServerState.FAILED:
+            slot.step(RestartDenied())
+            return []
+        if current.served:
+            slot.intensity.reset()
+        if current.served or current.ordered or current.orphaned:
+            return self._renew(slot, now)
+        return self._start_again_later(slot, now)
+
+    def _start_again_later(self, slot: Slot, now: float) -> list[Instruction]:
+        current = slot.current
+        self.failure = current.cause or PoolError(
+            f"worker {slot.worker_id} ended before it had served anything"
+        )
+        started = now if current.ready_at is None else current.ready_at
+        delay = slot.intensity.record_death(now, started - current.asked_at)
+        if delay is None:
+            slot.step(RestartDenied())
+            return []
+        slot.step(RestartDelayed())
+        return [StartTimer(delay, RestartDue(slot.worker_id, current.number + 1))]
+
+    def _renew(self, slot: Slot, now: float) -> list[Instruction]:
+        following = slot.current.number + 1
+        slot.step(RestartDue(slot.worker_id, following))
+        slot.current = Incarnation(following)
+        return self._spawn(slot, now)
+
+    def _spawn(self, slot: Slot, now: float) -> list[Instruction]:
+        """Ask for the process, if there is somebody to ask; else the next server will be."""
+        if self.server.state is not ForkServerState.UP:
+            return []
+        current = slot.current
+        current.generation = self.server.generation
+        current.asked_at = now
+        self.restarts += current.number > 1
+        key = slot.worker_id, current.number
+        return [SpawnWorker(*key), StartTimer(self._start_timeout, StartTimedOut(*key))]
+
+
+_HANDLERS: dict[type[WorkerEvent], Callable[..., list[Instruction]]] = {
+    WorkerForked: Supervisor._forked,
+    SpawnLost: Supervisor._spawn_lost,
+    SpawnFailed: Supervisor._spawn_failed,
+    WorkerReady: Supervisor._ready,
+    StartFailed: Supervisor._start_failed,
+    StartTimedOut: Supervisor._start_timed_out,
+    StopTimedOut: Supervisor._stop_timed_out,
+    WorkerExited: Supervisor._exited,
+    RestartDue: Supervisor._restart_due,
+}
