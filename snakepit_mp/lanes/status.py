@@ -11,21 +11,13 @@ import mmap
 import os
 import tempfile
 import time
-from enum import IntEnum
+
+from ..core.events import Phase
 
 __all__ = ["Phase", "StatusPage"]
 
 _WORDS = 8
 _WORK, _INCARNATION, _TASKS, _SINCE = range(4)
-
-
-class Phase(IntEnum):
-    """How far the request on the page has come."""
-
-    IDLE = 0  #: the worker never had a request
-    TAKEN = 1  #: received; nothing decoded yet, the tool was not called
-    ENTERED = 2  #: the tool was called
-    DONE = 3  #: the tool is through
 
 
 class StatusPage:
