@@ -1,0 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Compiled twins of pure modules; see ``_speedups/README.md``."""
+
+include "codec_write.pxi"
+include "codec_read.pxi"
