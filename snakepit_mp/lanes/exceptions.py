@@ -117,8 +117,8 @@ def _body(error: Exception, allow_pickle: bool, depth: int) -> dict[str, Any]:
     """How to make the exception again: the first way that gives the same class and text."""
     if type(error) is ExceptionGroup:
         return _by_members(error, allow_pickle, depth)
-    ways = (_by_pickle, _by_pickled_facts) if allow_pickle else (_by_plain_facts,)
-    for way in ways:
+    ways = (_by_plain_facts, _by_pickle, _by_pickled_facts)
+    for way in ways if allow_pickle else ways[:1]:
         body = _attempt(partial(way, error), None)
         if body is not None and _attempt(partial(_gives_back, body, error), False):
             return body
@@ -149,7 +149,7 @@ def _by_pickled_facts(error: Exception) -> dict[str, Any] | None:
 
 
 def _by_plain_facts(error: Exception) -> dict[str, Any] | None:
-    """Where pickle is not allowed: our own errors, and the built-in ones."""
+    """Our own errors and the built-in ones need no pickle, if what they hold does not."""
     cls = type(error)
     if not _is_plain_class(cls):
         return None

@@ -1,0 +1,145 @@
+"""How do frames reach a worker over gRPC? `BridgeService` on the worker's own Unix socket."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import grpc
+
+from ..bridge import snakepit_bridge_pb2 as pb
+from ..bridge.snakepit_bridge_pb2_grpc import BridgeServiceStub
+from ..errors import CodecError
+from .lane import Lane, LaneBroken, LaneTimeout
+
+__all__ = ["MAX_FRAME", "TOKEN_KEY", "GrpcLane"]
+
+#: The metadata key under which a pool shows its workers that it is theirs.
+TOKEN_KEY = "x-snakepit-mp-token"  # noqa: S105 - the key, not the token
+
+#: Bytes of the largest frame: a protobuf message ends at 2 GiB, and needs some for itself.
+MAX_FRAME = (1 << 31) - 4096
+
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),  # never another worker's connection
+    ("grpc.enable_retries", 0),  # a request must not be sent twice
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.default_authority", "localhost"),
+)
+
+
+class GrpcLane(Lane):
+    """A channel to one incarnation of one worker.
+
+    ``target``: where it serves, such as ``unix:/run/w1.sock``; ``token``: what it was
+    started with. The connection is made by the first call. `close` waits for calls that
+    are ending, so it must not be called by a ``done`` of `begin`.
+    """
+
+    name: ClassVar[str] = "grpc"
+
+    def __init__(self, target: str, token: str) -> None:
+        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        self._stub: Any = BridgeServiceStub(self._channel)
+        self._metadata = ((TOKEN_KEY, token),)
+        self._lock = threading.Lock()
+        self._running: set[Any] = set()
+        self._cancelled = False
+
+    def call(self, frame: bytes, deadline: float | None = None) -> bytes:
+        if deadline is not None and deadline <= time.monotonic():
+            raise LaneTimeout("the deadline had passed before the call was sent")
+        ended = threading.Event()
+        rpc = self._start(self._stub.ExecuteTool.future, frame)
+        try:
+            # Not rpc.result(): it looks ten times a second whether it may go on.
+            rpc.add_done_callback(lambda _: ended.set())
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            if not ended.wait(left):
+                raise LaneTimeout("no reply before the deadline")
+            return _reply_of(rpc)
+        finally:
+            rpc.cancel()  # without effect after its end
+            self._forget(rpc)
+
+    def begin(self, frame: bytes, done: Callable[[bytes | LaneBroken], None]) -> None:
+        try:
+            rpc = self._start(self._stub.ExecuteTool.future, frame)
+        except LaneBroken as error:
+            done(error)
+            return
+        rpc.add_done_callback(partial(self._hand_over, done))
+
+    def stream(self, frame: bytes) -> Iterator[bytes]:
+        rpc = self._start(self._stub.ExecuteStreamingTool, frame)
+        try:
+            for chunk in rpc:
+                yield chunk.data
+                if chunk.is_final:
+                    return
+        except grpc.RpcError as error:
+            raise _broken(rpc) from error
+        finally:
+            rpc.cancel()
+            self._forget(rpc)
+        raise LaneBroken("the stream ended without its last frame")
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            running = list(self._running)
+        for rpc in running:
+            rpc.cancel()
+
+    def close(self) -> None:
+        self.cancel()
+        self._channel.close()
+
+    def _start(self, method: Callable[..., Any], frame: bytes) -> Any:
+        """Send a frame; the RPC is cancelled with the lane from here on."""
+        if len(frame) > MAX_FRAME:
+            raise CodecError(
+                f"arguments of {len(frame):,} bytes: the gRPC lane carries {MAX_FRAME:,}",
+                path="args",
+            )
+        if self._cancelled:
+            raise LaneBroken("the lane was cancelled")
+        try:
+            rpc = method(pb.ExecuteToolRequest(envelope=frame), metadata=self._metadata)
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel is closed
+            raise LaneBroken(f"the call cannot be sent: {error}") from error
+        with self._lock:
+            self._running.add(rpc)
+            cancelled = self._cancelled
+        if cancelled:  # just now, so that `cancel` missed it
+            rpc.cancel()
+        return rpc
+
+    def _forget(self, rpc: Any) -> None:
+        with self._lock:
+            self._running.discard(rpc)
+
+    def _hand_over(self, done: Callable[[bytes | LaneBroken], None], rpc: Any) -> None:
+        self._forget(rpc)
+        try:
+            outcome: bytes | LaneBroken = _reply_of(rpc)
+        except LaneBroken as error:
+            outcome = error
+        done(outcome)
+
+
+def _reply_of(rpc: Any) -> bytes:
+    """The reply of an RPC that has ended."""
+    if rpc.code() is not grpc.StatusCode.OK:
+        raise _broken(rpc)
+    reply: bytes = rpc.result().envelope
+    return reply
+
+
+def _broken(rpc: Any) -> LaneBroken:
+    return LaneBroken(f"{rpc.code().name}: {rpc.details()}")

@@ -1,0 +1,242 @@
+"""How does a worker run a tool? In its main thread, one request at a time.
+
+Requests come through an inbox from the threads that serve them. How far each has come is
+noted on the status page, which outlives the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from ..adapter import Adapter, ToolSpec, methods_of
+from ..errors import InvalidArguments, ToolNotFound, VariableNotFound
+from ..lanes.envelope import (
+    Call,
+    Header,
+    Kind,
+    decode_call,
+    encode_end,
+    encode_error,
+    encode_value,
+)
+from ..lanes.status import StatusPage
+from .job import Job, JobCancelled, JobRefused
+
+__all__ = ["ContextFactory", "Executor"]
+
+#: Makes what a tool gets as ``ctx``, from the call's session id, attempt and deadline.
+ContextFactory = Callable[[str | None, int, float | None], Any]
+
+
+class Executor:
+    """Runs the tools of an adapter, or callables where there is none.
+
+    ``adapter`` has been started already. `run` belongs to the main thread; `submit` and
+    `stop` may be called in any other.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter | None,
+        status: StatusPage,
+        *,
+        context: ContextFactory,
+        allow_pickle: bool = True,
+    ) -> None:
+        self._methods = {} if adapter is None else methods_of(adapter)
+        self._status = status
+        self._context = context
+        self._allow_pickle = allow_pickle
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._runner = asyncio.Runner()  # makes its loop when it is first used
+
+    def submit(self, frame: bytes) -> Job:
+        """Have a CALL frame run. `CodecError` if it is none, `JobRefused` after `stop`."""
+        job = Job(frame)
+        with self._lock:
+            if self._stopping:
+                raise JobRefused
+            self._inbox.put(job)
+        return job
+
+    def stop(self) -> None:
+        """Let `run` return after the job in hand; those behind it are refused."""
+        with self._lock:
+            self._stopping = True
+            self._inbox.put(None)
+
+    def run(self) -> None:
+        """Run jobs until `stop`."""
+        try:
+            while self._run_next():
+                pass
+        finally:
+            self._runner.close()
+
+    def _run_next(self) -> bool:
+        job = self._inbox.get()
+        if self._stopping:
+            if job is not None:
+                job.refuse()
+                return True  # up to the end mark, which `stop` has put
+            return False
+        if job is not None and not job.cancelled:
+            self._perform(job)
+        return True
+
+    def _perform(self, job: Job) -> None:
+        request_id = job.header.request_id
+        self._status.taken(request_id)
+        try:
+            last = contextvars.copy_context().run(self._answer, job)
+        except BaseException as error:  # noqa: BLE001 - a tool must not end its worker
+            BaseException.with_traceback(error, _of_the_tool(error.__traceback__))
+            last = encode_error(request_id, error, allow_pickle=self._allow_pickle)
+        self._status.done(request_id)
+        job.finish(last)
+
+    def _answer(self, job: Job) -> bytes:
+        """The last frame of the reply."""
+        header = job.header
+        call = decode_call(job.frame, allow_pickle=self._allow_pickle)
+        invoke = self._prepare(call, header)
+        self._status.entered(header.request_id)
+        result = invoke()
+        if inspect.isawaitable(result):
+            result = self._run_async(_awaited(result))
+        if not call.streaming:
+            return encode_value(header.request_id, result, allow_pickle=self._allow_pickle)
+        self._send_items(result, job)
+        return encode_end(header.request_id)
+
+    def _prepare(self, call: Call, header: Header) -> Callable[[], Any]:
+        """What remains to be called; everything that can be wrong with a call shows here."""
+        if call.command is None:
+            return self._prepare_callable(call, header)
+        if call.command not in self._methods:
+            known = tuple(sorted(self._methods))
+            raise ToolNotFound(
+                f"no tool named {call.command!r}; there are: {', '.join(known) or 'none'}",
+                name=call.command,
+                known=known,
+            )
+        spec, method = self._methods[call.command]
+        _check_streaming(spec, call.streaming)
+        kwargs = spec.bind(call.args, call.kwargs)
+        if spec.takes_context or spec.required_variables:
+            context = self._context(call.session_id, header.attempt, header.deadline)
+            _check_variables(spec, context)
+            if spec.takes_context:
+                kwargs["ctx"] = context
+        return partial(method, **kwargs)
+
+    def _prepare_callable(self, call: Call, header: Header) -> Callable[[], Any]:
+        import cloudpickle  # workers of pools with named tools do without
+
+        function = cloudpickle.loads(call.function)
+        kwargs = call.kwargs
+        if _awaits_context(function, call):
+            context = self._context(call.session_id, header.attempt, header.deadline)
+            kwargs = {**kwargs, "ctx": context}
+        return partial(function, *call.args, **kwargs)
+
+    def _run_async(self, coroutine: Any) -> Any:
+        return self._runner.run(coroutine, context=contextvars.copy_context())
+
+    def _send_items(self, items: Any, job: Job) -> None:
+        """Send each item when there is room; close the tool if nobody wants more."""
+        try:
+            if isinstance(items, AsyncIterator):
+                self._run_async(self._send_async_items(items, job))
+            elif isinstance(items, Iterator):
+                self._send_sync_items(items, job)
+            else:
+                raise InvalidArguments(
+                    f"the call streams, but what was called returned a {type(items).__qualname__}"
+                )
+        except JobCancelled:
+            pass  # the tool is closed, and there is nobody to be told
+
+    def _send_sync_items(self, items: Iterator[Any], job: Job) -> None:
+        try:
+            for item in items:
+                job.put(self._item(item, job))
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+
+    async def _send_async_items(self, items: AsyncIterator[Any], job: Job) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        job.when_cancelled(partial(loop.call_soon_threadsafe, task.cancel))
+        try:
+            async for item in items:
+                frame = self._item(item, job)
+                if not job.try_put(frame):  # the tool's other tasks go on meanwhile
+                    await asyncio.to_thread(job.put, frame)
+        except asyncio.CancelledError:
+            if not job.cancelled:
+                raise
+            raise JobCancelled from None
+        finally:
+            job.when_cancelled(None)
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _item(self, item: Any, job: Job) -> bytes:
+        return encode_value(
+            job.header.request_id, item, allow_pickle=self._allow_pickle, kind=Kind.ITEM
+        )
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _check_streaming(spec: ToolSpec, streaming: bool) -> None:
+    if spec.streaming and not streaming:
+        raise InvalidArguments(f"{spec.name} is a streaming tool: call it with stream()")
+    if streaming and not spec.streaming:
+        raise InvalidArguments(f"{spec.name} does not stream: call it with execute()")
+
+
+def _check_variables(spec: ToolSpec, context: Any) -> None:
+    for name in spec.required_variables:
+        if name not in context:
+            raise VariableNotFound(
+                f"{spec.name} requires the variable {name!r}, which its session does not have",
+                session_id=context.session_id,
+                name=name,
+            )
+
+
+def _awaits_context(function: Any, call: Call) -> bool:
+    """Whether a callable has a parameter named ``ctx`` that the caller left to the pool."""
+    code = getattr(function, "__code__", None)
+    if code is None or "ctx" in call.kwargs:
+        return False
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return "ctx" in names[len(call.args) :]
+
+
+def _of_the_tool(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames that lead to the tool."""
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module != __name__ and not module.startswith("asyncio."):
+            break
+        trace = trace.tb_next
+    return trace

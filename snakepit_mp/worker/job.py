@@ -1,0 +1,125 @@
+"""How do the thread that serves a request and the main thread that runs it meet?"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from ..lanes.envelope import Header, header_of
+
+__all__ = ["Job", "JobCancelled", "JobRefused"]
+
+#: Items that a streaming tool may be ahead of what has been sent.
+_BUFFERED_ITEMS = 4
+
+
+class JobCancelled(Exception):
+    """Nobody waits for this job any more."""
+
+
+class JobRefused(Exception):
+    """The worker is stopping; nothing of this job was done."""
+
+
+class Job:
+    """One request: its frame, and the reply frames on their way back.
+
+    `put`, `try_put` and `finish` belong to the thread that runs the tool, `frames` and
+    `result` to the one that serves the request; `cancel` may come from any.
+    """
+
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+        self.header: Header = header_of(frame)
+        self._changed = threading.Condition()
+        self._replies: deque[bytes] = deque()
+        self._finished = False
+        self._refused = False
+        self._cancelled = False
+        self._on_cancel: Callable[[], object] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def put(self, reply: bytes) -> None:
+        """Hand over one of several replies; waits while the buffer is full.
+
+        Raises `JobCancelled`, also while it waits.
+        """
+        with self._changed:
+            self._changed.wait_for(self._has_room)
+            self._append(reply)
+
+    def try_put(self, reply: bytes) -> bool:
+        """As `put`, but returns ``False`` where that would wait or raise."""
+        with self._changed:
+            if self._cancelled or not self._has_room():
+                return False
+            self._append(reply)
+            return True
+
+    def finish(self, reply: bytes) -> None:
+        """Hand over the last reply; never waits."""
+        with self._changed:
+            self._replies.append(reply)
+            self._finished = True
+            self._changed.notify_all()
+
+    def refuse(self) -> None:
+        """There will be no reply: whoever waits gets `JobRefused`."""
+        with self._changed:
+            self._refused = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Nobody wants the replies: wake both sides with `JobCancelled`."""
+        with self._changed:
+            if self._cancelled:
+                return
+            self._cancelled = True
+            self._changed.notify_all()
+            if self._on_cancel is not None:
+                self._on_cancel()
+
+    def when_cancelled(self, call: Callable[[], object] | None) -> None:
+        """Have this called, in any thread, by `cancel`; at once if it came already.
+
+        ``None`` takes it back: after that it is not called, nor being called.
+        """
+        with self._changed:
+            self._on_cancel = call
+            if self._cancelled and call is not None:
+                call()
+
+    def frames(self) -> Iterator[bytes]:
+        """The replies as they come; raises `JobCancelled` or `JobRefused`."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_news)
+                if self._cancelled:
+                    raise JobCancelled
+                if self._refused:
+                    raise JobRefused
+                if not self._replies:
+                    return
+                reply = self._replies.popleft()
+                self._changed.notify_all()
+            yield reply
+
+    def result(self) -> bytes:
+        """The only reply; raises as `frames` does."""
+        return next(self.frames())
+
+    def _has_room(self) -> bool:
+        return self._cancelled or len(self._replies) < _BUFFERED_ITEMS
+
+    def _has_news(self) -> bool:
+        return bool(self._replies) or self._finished or self._refused or self._cancelled
+
+    def _append(self, reply: bytes) -> None:
+        if self._cancelled:
+            raise JobCancelled
+        self._replies.append(reply)
+        self._changed.notify_all()
