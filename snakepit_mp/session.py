@@ -1,0 +1,329 @@
+"""How do an application and a tool use one session? As a mapping of its variables.
+
+`Session` (application) and `SessionContext` (tool) are the same mapping over the store;
+the first also runs tools in the session, the second knows about the call it serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Protocol
+
+from .errors import SessionNotFound, StoreClosed, VariableExists, VariableNotFound
+from .store.records import SessionInfo, Variable
+from .store.session_store import SessionStore
+
+__all__ = ["Executor", "Session", "SessionContext", "VariableMapping"]
+
+
+class Executor(Protocol):
+    """What runs a session's tools: a pool."""
+
+    def execute(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Any: ...
+
+    def submit(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Future[Any]: ...
+
+    def stream(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Any]: ...
+
+    def map(
+        self,
+        command: str | Callable[..., Any],
+        iterable: Iterable[Any],
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+        window: int | None = None,
+        ordered: bool = True,
+        on_error: str = "raise",
+    ) -> Iterator[Any]: ...
+
+
+class VariableMapping(Mapping[str, Any]):
+    """The variables of one session: always the stored value, never a cached one.
+
+    ``s["x"] = v`` registers a variable that does not exist, with the type of its value,
+    unless ``strict``. A list or dict is a fresh copy on every read; an array is read-only.
+    """
+
+    def __init__(
+        self, store: SessionStore | None, session_id: str | None, *, strict: bool = False
+    ) -> None:
+        self._store = store
+        self._session_id = session_id
+        self.strict = strict
+
+    @property
+    def session_id(self) -> str | None:
+        """The session's id, ``None`` in a call without a session."""
+        return self._session_id
+
+    def __getitem__(self, name: str) -> Any:
+        store, session_id = self._target()
+        return store.get_value(session_id, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        store, session_id = self._target()
+        while True:
+            try:
+                store.update_variable(session_id, name, value)
+                return
+            except VariableNotFound:
+                if self.strict:
+                    raise
+            try:
+                store.register_variable(session_id, name, None, value)
+                return
+            except VariableExists:
+                pass  # somebody was faster: update theirs
+
+    def __delitem__(self, name: str) -> None:
+        self.delete_variable(name)
+
+    def __contains__(self, name: object) -> bool:
+        store, session_id = self._target()
+        return isinstance(name, str) and name != "" and store.has_variable(session_id, name)
+
+    def __iter__(self) -> Iterator[str]:
+        store, session_id = self._target()
+        return iter(store.variable_names(session_id))
+
+    def __len__(self) -> int:
+        return self.info().variable_count
+
+    # Two sessions are not equal for having equal variables at some moment.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        return True  # also without variables
+
+    def info(self) -> SessionInfo:
+        """Dates, metadata and counts of the session."""
+        store, session_id = self._target()
+        return store.get_session(session_id)
+
+    def touch(self) -> None:
+        """Begin the session's TTL anew."""
+        store, session_id = self._target()
+        store.touch_session(session_id)
+
+    def register_variable(
+        self,
+        name: str,
+        type: str | type[Any] | None,  # noqa: A002  the protocol's word
+        value: Any,
+        *,
+        constraints: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        exist_ok: bool = False,
+    ) -> Variable:
+        """As `SessionStore.register_variable`."""
+        store, session_id = self._target()
+        return store.register_variable(
+            session_id,
+            name,
+            type,
+            value,
+            constraints=constraints,
+            metadata=metadata,
+            exist_ok=exist_ok,
+        )
+
+    def get_variable(self, name: str) -> Variable:
+        """As `SessionStore.get_variable`."""
+        store, session_id = self._target()
+        return store.get_variable(session_id, name)
+
+    def get_value(self, name: str) -> Any:
+        """The same as ``s[name]``."""
+        return self[name]
+
+    def get_variables(
+        self, names: Iterable[str], *, missing_ok: bool = False
+    ) -> dict[str, Variable]:
+        """As `SessionStore.get_variables`: a snapshot of one moment."""
+        store, session_id = self._target()
+        return store.get_variables(session_id, names, missing_ok=missing_ok)
+
+    def update_variable(self, name: str, value: Any, *, expected_version: int | None = None) -> int:
+        """As `SessionStore.update_variable`."""
+        store, session_id = self._target()
+        return store.update_variable(session_id, name, value, expected_version=expected_version)
+
+    def update_variables(self, values: Mapping[str, Any], *, atomic: bool = True) -> dict[str, Any]:
+        """As `SessionStore.update_variables`."""
+        store, session_id = self._target()
+        return store.update_variables(session_id, values, atomic=atomic)
+
+    def delete_variable(self, name: str) -> None:
+        """As `SessionStore.delete_variable`."""
+        store, session_id = self._target()
+        store.delete_variable(session_id, name)
+
+    def list_variables(self, pattern: str = "*") -> list[Variable]:
+        """As `SessionStore.list_variables`."""
+        store, session_id = self._target()
+        return store.list_variables(session_id, pattern)
+
+    def set_constraints(self, name: str, constraints: Mapping[str, Any] | None) -> Variable:
+        """As `SessionStore.set_constraints`."""
+        store, session_id = self._target()
+        return store.set_constraints(session_id, name, constraints)
+
+    def _target(self) -> tuple[SessionStore, str]:
+        if self._store is None or self._session_id is None:
+            raise SessionNotFound("this call has no session: give it one with session_id=")
+        return self._store, self._session_id
+
+
+class Session(VariableMapping):
+    """A session in the application: its variables, and tools run with them.
+
+    As a context manager it deletes the session at the end if ``delete_on_exit``, as it is
+    where the pool made up the id. ``executor`` is what `execute` and the others hand on to.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        session_id: str,
+        executor: Executor | None = None,
+        *,
+        delete_on_exit: bool = False,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(store, session_id, strict=strict)
+        self._executor = executor
+        self.delete_on_exit = delete_on_exit
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._target()[1]
+
+    def execute(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        timeout: float | None = None,
+    ) -> Any:
+        """As `Pool.execute`, in this session."""
+        return self._runner().execute(command, args, session_id=self.id, timeout=timeout)
+
+    def submit(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        timeout: float | None = None,
+    ) -> Future[Any]:
+        """As `Pool.submit`, in this session."""
+        return self._runner().submit(command, args, session_id=self.id, timeout=timeout)
+
+    def stream(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[Any]:
+        """As `Pool.stream`, in this session."""
+        return self._runner().stream(command, args, session_id=self.id, timeout=timeout)
+
+    def map(
+        self,
+        command: str | Callable[..., Any],
+        iterable: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        window: int | None = None,
+        ordered: bool = True,
+        on_error: str = "raise",
+    ) -> Iterator[Any]:
+        """As `Pool.map`, in this session."""
+        return self._runner().map(
+            command,
+            iterable,
+            session_id=self.id,
+            timeout=timeout,
+            window=window,
+            ordered=ordered,
+            on_error=on_error,
+        )
+
+    def delete(self) -> int:
+        """Delete the session now; how many variables went with it."""
+        store, session_id = self._target()
+        return store.delete_session(session_id)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.delete_on_exit:
+            # Gone already: expired, deleted by somebody, or the whole store closed.
+            with contextlib.suppress(SessionNotFound, StoreClosed):
+                self.delete()
+
+    def __repr__(self) -> str:
+        return f"<Session {self._session_id!r}>"
+
+    def _runner(self) -> Executor:
+        if self._executor is None:
+            raise TypeError("this session was opened without a pool, so it cannot run tools")
+        return self._executor
+
+
+class SessionContext(VariableMapping):
+    """What a tool's ``ctx`` is: the caller's session, and facts about this call.
+
+    ``attempt``: 1 at first, more when the call is run again after a worker's death.
+    ``deadline``: when the caller gives up, on the clock of ``time.monotonic()``, or
+    ``None``. In a call without a session every variable raises `SessionNotFound`.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore | None,
+        session_id: str | None,
+        *,
+        attempt: int = 1,
+        deadline: float | None = None,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(store, session_id, strict=strict)
+        self.attempt = attempt
+        self.deadline = deadline
+
+    def __repr__(self) -> str:
+        return f"<SessionContext of session {self._session_id!r}, attempt {self.attempt}>"

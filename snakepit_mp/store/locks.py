@@ -1,0 +1,169 @@
+"""Who may touch a stripe now? Byte-range locks that the kernel drops when their holder dies.
+
+POSIX record locks belong to a process, which has three consequences here:
+
+* they do not exclude threads of one process, so a thread lock lies on top of each;
+* closing *any* descriptor of the file drops every lock that the process holds on it, so a
+  process keeps all its descriptors of one lock file until the last user is gone;
+* a forked child holds none of them: it starts with fresh thread locks.
+
+A lock is tried, never waited for in the kernel, which has no time limit for that and
+sees deadlocks between multi-threaded processes where there are none.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from types import TracebackType
+
+from ..errors import StoreBusy, StoreClosed
+
+__all__ = ["LOCK_TIMEOUT", "Lock", "LockFile"]
+
+#: Seconds until a lock that is not given up means that its holder is stopped.
+LOCK_TIMEOUT = 5.0
+
+# The naps between two tries: a holder needs some tens of microseconds.
+_FIRST_NAP, _LONGEST_NAP = 20e-6, 1e-3
+
+_HELD_BY_OTHERS = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+
+#: The lock files of this process, by the segment they belong to.
+_files: dict[int, LockFile] = {}
+# Reentrant: a garbage collection inside it may close another store.
+_files_guard = threading.RLock()
+
+
+class LockFile:
+    """All locks of one segment in this process: ``count`` of them, one byte each."""
+
+    def __init__(self, count: int) -> None:
+        self.timeout = LOCK_TIMEOUT
+        self.descriptor = -1
+        self._descriptors: list[int] = []
+        self._users = 0
+        self._threads = [threading.Lock() for _ in range(count)]
+
+    @classmethod
+    def open(cls, identity: int, descriptor: int, count: int) -> LockFile:
+        """The one lock file of this process for a segment; takes the descriptor over."""
+        with _files_guard:
+            file = _files.get(identity)
+            if file is None:
+                file = _files[identity] = cls(count)
+                file.descriptor = descriptor
+            file._descriptors.append(descriptor)
+            file._users += 1
+            return file
+
+    def close(self, identity: int) -> None:
+        """One user less; the descriptors go with the last one."""
+        with _files_guard:
+            self._users -= 1
+            if self._users:
+                return
+            del _files[identity]
+        self.descriptor = -1  # whoever comes now is told; whoever is inside has a copy
+        self.wait_until_unused()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    def renew(self) -> None:
+        """Forget what threads of the parent held: they do not exist in this process."""
+        self._threads = [threading.Lock() for _ in self._threads]
+
+    def exclusive(self, index: int) -> Lock:
+        """Nobody else reads or writes: a context manager that may raise `StoreBusy`."""
+        return Lock(self, index, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def shared(self, index: int) -> Lock:
+        """Nobody writes: a context manager that may raise `StoreBusy`."""
+        return Lock(self, index, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def wait_until_unused(self) -> None:
+        """Return when no thread of this process is inside a lock."""
+        for thread_lock in self._threads:
+            with thread_lock:
+                pass
+
+    def _busy(self, index: int) -> StoreBusy:
+        return StoreBusy(
+            f"lock {index} of the session store was not given up within {self.timeout:g} s: "
+            "a process that is stopped, not dead, holds it"
+        )
+
+
+class Lock:
+    """One lock, held while its ``with`` block runs."""
+
+    __slots__ = ("_descriptor", "_file", "_how", "_index", "_thread")
+
+    def __init__(self, file: LockFile, index: int, how: int) -> None:
+        self._file = file
+        self._descriptor = -1
+        self._index = index
+        self._how = how
+        self._thread = file._threads[index]
+
+    def __enter__(self) -> None:
+        file = self._file
+        if not self._thread.acquire(timeout=file.timeout):
+            raise file._busy(self._index)
+        try:
+            self._descriptor = file.descriptor
+            if self._descriptor < 0:
+                raise StoreClosed("the session store is closed")
+            try:
+                fcntl.lockf(self._descriptor, self._how, 1, self._index)
+            except OSError as error:
+                self._keep_trying(error)
+        except BaseException:
+            self._release()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        # Harmless where the lock was not obtained: no other thread can hold it.
+        try:
+            if self._descriptor >= 0:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self._index)
+        finally:
+            self._thread.release()
+
+    def _keep_trying(self, error: OSError) -> None:
+        file = self._file
+        give_up = time.monotonic() + file.timeout
+        nap = _FIRST_NAP
+        while True:
+            if error.errno not in _HELD_BY_OTHERS:
+                raise error
+            if time.monotonic() > give_up:
+                raise file._busy(self._index)
+            time.sleep(nap)
+            nap = min(2 * nap, _LONGEST_NAP)
+            try:
+                fcntl.lockf(self._descriptor, self._how, 1, self._index)
+                return
+            except OSError as again:
+                error = again
+
+
+def _renew_all() -> None:
+    global _files_guard
+    _files_guard = threading.RLock()
+    for file in _files.values():
+        file.renew()
+
+
+os.register_at_fork(after_in_child=_renew_all)
