@@ -1,0 +1,155 @@
+"""How does the application get workers? The handle of its fork server.
+
+The server is a process of its own, started clean by ``exec``; `forking` is what runs there,
+and `messages` is what the two say to each other.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing import spawn
+
+from ..lanes.frames import recv_frame, send_frame
+from .cleanup import kill_group
+from .kernel import exit_descriptor
+from .messages import (
+    Exited,
+    Forked,
+    ForkRefused,
+    Imported,
+    ImportFailed,
+    ServerMessage,
+    SpawnRequest,
+    Stopped,
+    decode_message,
+    encode_request,
+)
+from .plan import AdapterReference, ForkPlan
+from .preparation import refuse_in_unguarded_main
+
+__all__ = [
+    "AdapterReference",
+    "Exited",
+    "ForkPlan",
+    "ForkRefused",
+    "ForkServer",
+    "Forked",
+    "ImportFailed",
+    "Imported",
+    "ServerMessage",
+    "Stopped",
+    "refuse_in_unguarded_main",
+]
+
+_COMMAND = "import sys; sys.path[:] = {path!r}; from {module} import main; main({fd})"
+
+
+class ForkServer:
+    """The one process that forks a pool's workers, seen from the application.
+
+    ``channel`` is readable when `receive` has something; ``pidfd`` when the process has
+    ended. Not thread-safe, but one thread may receive while another one spawns.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], channel: socket.socket, allow_pickle: bool
+    ) -> None:
+        self._process = process
+        self._allow_pickle = allow_pickle
+        self.channel = channel
+        self.pid = process.pid
+        self.pidfd = exit_descriptor(process.pid)
+
+    @classmethod
+    def start(cls, plan: ForkPlan, store_fds: Sequence[int] = ()) -> ForkServer:
+        """Start the process, from any thread; returns before it has imported anything.
+
+        ``store_fds`` stay the caller's. Raises ``OSError`` if there can be no process.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = _execute(plan, theirs.fileno())
+            server = cls(process, ours, plan.allow_pickle)
+        except BaseException:
+            ours.close()
+            raise
+        server._introduce(plan, store_fds)
+        return server
+
+    def _introduce(self, plan: ForkPlan, store_fds: Sequence[int]) -> None:
+        application = exit_descriptor(os.getpid()) if sys.platform == "linux" else None
+        fds = [*store_fds] if application is None else [application, *store_fds]
+        try:
+            send_frame(self.channel, plan.encode(), fds)
+        except OSError:
+            pass  # it died already, which its pidfd tells
+        finally:
+            if application is not None:
+                os.close(application)
+
+    def spawn(
+        self,
+        worker_id: int,
+        incarnation: int,
+        *,
+        channel_fd: int,
+        status_fd: int,
+        socket_path: str,
+        token: str,
+    ) -> None:
+        """Ask for a worker; `Forked` or `ForkRefused` answers, once the adapter is imported.
+
+        The descriptors stay the caller's. Raises ``OSError`` if the server is gone.
+        """
+        request = SpawnRequest(worker_id, incarnation, socket_path, token)
+        send_frame(self.channel, encode_request(request), [channel_fd, status_fd])
+
+    def receive(self) -> ServerMessage | None:
+        """The next message, blocking; ``None`` when no more will come."""
+        frame = recv_frame(self.channel, max_fds=1)
+        if frame is None:
+            return None
+        payload, fds = frame
+        return decode_message(payload, fds[0] if fds else None, allow_pickle=self._allow_pickle)
+
+    def stop(self) -> None:
+        """Order the server to end: it kills the groups of all its workers and reaps them."""
+        try:
+            self.channel.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it is gone already
+
+    def kill(self) -> None:
+        """Kill the server and what its imports started; the kernel then kills its workers.
+
+        What the workers started is left: the groups of known workers are the caller's to kill.
+        """
+        if self._process.poll() is None:
+            kill_group(self.pid)
+
+    def close(self) -> None:
+        """Reap the process, killing it if it runs, and close all descriptors."""
+        self.kill()
+        self._process.wait()
+        self.channel.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def _execute(plan: ForkPlan, channel: int) -> subprocess.Popen[bytes]:
+    path = [entry or os.getcwd() for entry in sys.path]
+    command = _COMMAND.format(path=path, module=f"{__package__}.forking", fd=channel)
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen(
+        [os.fsdecode(spawn.get_executable()), *flags, "-c", command],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[channel],
+        env=plan.environment(),
+        process_group=0,
+    )

@@ -1,0 +1,156 @@
+"""What does this kernel offer to keep processes together? The calls that Python lacks.
+
+Linux has them all. Elsewhere (macOS) some do nothing, and processes then find out about
+each other's end by the end of a channel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = [
+    "ON_LINUX",
+    "become_subreaper",
+    "children",
+    "die_with_parent",
+    "exit_descriptor",
+    "reap",
+    "signal_name",
+    "stops",
+    "thread_count",
+]
+
+ON_LINUX = sys.platform == "linux"
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+# Loaded here, since the dynamic loader has no business in a freshly forked child.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    unused = ctypes.c_ulong(0)
+    if _libc.prctl(option, ctypes.c_ulong(value), unused, unused, unused):
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+def become_subreaper() -> None:
+    """Adopt all descendants whose parents die; only on Linux."""
+    if ON_LINUX:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when the thread that forked it ends; only on Linux.
+
+    Leaves at once if ``parent`` died before the kernel was told.
+    """
+    if ON_LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def exit_descriptor(pid: int) -> int:
+    """A descriptor, the caller's to close, that becomes readable when the process ends.
+
+    On Linux a pidfd, which can be sent to other processes; raises ``ProcessLookupError`` if
+    there is no such process. Else a kqueue, which cannot be sent; readable at once if there
+    is no such process.
+    """
+    if sys.platform == "linux":
+        return os.pidfd_open(pid)
+    queue = select.kqueue()
+    ended = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+    try:
+        queue.control([ended], 0)
+    except ProcessLookupError:
+        reader, writer = os.pipe()
+        os.close(writer)
+        return reader
+    else:
+        return os.dup(queue.fileno())
+    finally:
+        queue.close()
+
+
+def thread_count() -> int:
+    """How many threads this process has; elsewhere than on Linux, those Python knows of."""
+    if ON_LINUX:
+        return len(os.listdir("/proc/self/task"))
+    return threading.active_count()
+
+
+def reap(before: Callable[[int], object], *, wait: bool = False) -> tuple[int, int] | None:
+    """Reap one child that has ended: its pid and wait status; ``None`` if there is none.
+
+    ``before`` is called with its pid while that cannot be used again, and so still names
+    its process group; on systems that cannot peek, just afterwards. With ``wait``, blocks
+    until a child ends; ``None`` then means that there are no children.
+    """
+    hang = 0 if wait else os.WNOHANG
+    try:
+        if not hasattr(os, "waitid"):
+            pid, status = os.waitpid(-1, hang)
+            if pid:
+                before(pid)
+            return (pid, status) if pid else None
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | hang)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    before(ended.si_pid)
+    return os.waitpid(ended.si_pid, 0)
+
+
+def stops() -> Iterator[tuple[int, bool]]:
+    """Which children were stopped (true) or continued since the last time; Linux only."""
+    while hasattr(os, "waitid"):
+        try:
+            notice = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+        except ChildProcessError:
+            return
+        if notice is None:
+            return
+        yield notice.si_pid, notice.si_code != os.CLD_CONTINUED
+
+
+def children() -> list[int]:
+    """The children of this process that are not reaped yet, adopted ones too; only on Linux."""
+    if not ON_LINUX:
+        return []
+    lists = [Path(f"/proc/self/task/{task}/children") for task in os.listdir("/proc/self/task")]
+    if lists[0].exists():
+        return [int(child) for each in lists for child in each.read_text().split()]
+    pid = os.getpid()  # a kernel without those files
+    return [child for child in _processes() if _parent_of(child) == pid]
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            # The command in parentheses may hold anything; state and parent follow it.
+            return int(stat.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None  # it ended meanwhile
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9; real-time signals have numbers only, such as ``SIG40``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"

@@ -1,0 +1,138 @@
+"""What do the application and its fork server say to each other?
+
+First the plan (`ForkPlan`), with descriptors of the application and of its store; then spawn
+requests one way and notices the other, encoded without pickle. The end of the application's
+stream is the order to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..adapter import ToolSpec
+from ..lanes import envelope
+from ..values import codec
+
+__all__ = [
+    "Exited",
+    "ForkRefused",
+    "Forked",
+    "ImportFailed",
+    "Imported",
+    "ServerMessage",
+    "SpawnRequest",
+    "Stopped",
+    "decode_message",
+    "decode_request",
+    "encode_message",
+    "encode_request",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnRequest:
+    """Fork this worker; its channel and status page come as descriptors, in this order."""
+
+    worker_id: int
+    incarnation: int
+    socket_path: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The adapter is imported; ``tools`` is ``None`` if the workers will import it."""
+
+    tools: Mapping[str, ToolSpec] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFailed:
+    """The server cannot fork any worker, ever, and ends."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The worker exists; ``pidfd``, the receiver's to close, becomes readable at its exit."""
+
+    worker_id: int
+    incarnation: int
+    pid: int
+    pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRefused:
+    """This one request failed; the server goes on."""
+
+    worker_id: int
+    incarnation: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The worker ended, by ``exit_code`` or by ``signal`` (its name), and was reaped."""
+
+    worker_id: int
+    incarnation: int
+    pid: int
+    exit_code: int | None
+    signal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The worker was stopped by a signal, or continued (``stopped`` false)."""
+
+    worker_id: int
+    incarnation: int
+    pid: int
+    stopped: bool
+
+
+ServerMessage = Imported | ImportFailed | Forked | ForkRefused | Exited | Stopped
+
+_MESSAGES: dict[str, type[ServerMessage]] = {
+    cls.__name__: cls for cls in (Imported, ImportFailed, Forked, ForkRefused, Exited, Stopped)
+}
+
+
+def encode_request(request: SpawnRequest) -> bytes:
+    return codec.encode(_facts(request))
+
+
+def decode_request(data: bytes) -> SpawnRequest:
+    return SpawnRequest(**codec.decode(data))
+
+
+def encode_message(message: ServerMessage, *, allow_pickle: bool) -> bytes:
+    """Without the descriptor of `Forked`; ``allow_pickle`` is for errors."""
+    facts = _facts(message)
+    if isinstance(message, (ImportFailed, ForkRefused)):
+        facts["error"] = envelope.encode_error(0, message.error, allow_pickle=allow_pickle)
+    elif isinstance(message, Forked):
+        del facts["pidfd"]
+    elif isinstance(message, Imported) and message.tools is not None:
+        facts["tools"] = {name: spec.to_dict() for name, spec in message.tools.items()}
+    return codec.encode((type(message).__name__, facts))
+
+
+def decode_message(data: bytes, pidfd: int | None, *, allow_pickle: bool) -> ServerMessage:
+    """The message; ``pidfd`` came with it and belongs to it, if it is `Forked`."""
+    kind, facts = codec.decode(data)
+    if "error" in facts:
+        facts["error"] = envelope.decode_reply(facts["error"], allow_pickle=allow_pickle).error
+    if pidfd is not None:
+        facts["pidfd"] = pidfd
+    if facts.get("tools") is not None:
+        facts["tools"] = {name: ToolSpec.from_dict(spec) for name, spec in facts["tools"].items()}
+    return _MESSAGES[kind](**facts)
+
+
+def _facts(message: SpawnRequest | ServerMessage) -> dict[str, Any]:
+    return {each.name: getattr(message, each.name) for each in fields(message)}

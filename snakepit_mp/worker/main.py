@@ -1,0 +1,91 @@
+"""What does a worker do from its fork to its end? It starts, serves, and leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+from ..adapter import Adapter, tools_of
+from ..lanes.envelope import encode_error
+from ..lanes.frames import recv_frame, send_frame
+from ..lanes.status import StatusPage
+from ..session import SessionContext
+from ..values import codec
+from .boot import WorkerBoot
+from .executor import Executor
+from .servicer import WorkerServer, serve
+
+__all__ = ["run"]
+
+#: Seconds that the last reply may take to leave, after its tool has returned.
+_FAREWELL = 1.0
+
+
+def run(boot: WorkerBoot) -> int:
+    """Be a worker, in the main thread, until told to stop; the process's exit code.
+
+    Tells the application on ``boot.channel``: ``tools`` (where the adapter is imported
+    here), ``started`` after `Adapter.start`, ``serving`` with the gRPC target, or
+    ``failed``. Obeys ``stop``; ends at once when the channel is closed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the application's business
+    try:
+        try:
+            adapter, executor, server = _start(boot)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the application is told
+            failure = encode_error(0, error, allow_pickle=boot.allow_pickle)
+            _tell(boot.channel, {"event": "failed", "error": failure})
+            return 1
+        _tell(boot.channel, {"event": "serving", "target": server.target})
+    except ConnectionError:
+        return 1  # the application is gone
+    executor.run()
+    server.stop(_FAREWELL)
+    if adapter is not None:
+        adapter.stop()
+    return 0
+
+
+def _start(boot: WorkerBoot) -> tuple[Adapter | None, Executor, WorkerServer]:
+    cls = boot.adapter
+    if boot.load_adapter is not None:
+        cls = boot.load_adapter()
+        tools = {} if cls is None else {n: spec.to_dict() for n, spec in tools_of(cls).items()}
+        _tell(boot.channel, {"event": "tools", "tools": tools})
+    adapter = None if cls is None else cls()
+    if adapter is not None:
+        adapter.start()
+    _tell(boot.channel, {"event": "started"})
+    executor = Executor(
+        adapter,
+        StatusPage.attach(boot.status_fd),
+        context=_contexts_of(boot),
+        allow_pickle=boot.allow_pickle,
+    )
+    # No earlier: an adapter's start may fork, which is best done without threads.
+    threading.Thread(
+        target=_listen, args=(boot.channel, executor), name="snakepit_mp-listener", daemon=True
+    ).start()
+    return adapter, executor, serve(executor, socket_path=boot.socket_path, token=boot.token)
+
+
+def _contexts_of(boot: WorkerBoot) -> Any:
+    def context(session_id: str | None, attempt: int, deadline: float | None) -> SessionContext:
+        return SessionContext(boot.store, session_id, attempt=attempt, deadline=deadline)
+
+    return context
+
+
+def _listen(channel: socket.socket, executor: Executor) -> None:
+    """Obey the application; leave without a word when it is gone."""
+    while (frame := recv_frame(channel)) is not None:
+        if codec.decode(frame[0])["command"] == "stop":
+            executor.stop()
+    os._exit(0)
+
+
+def _tell(channel: socket.socket, event: dict[str, Any]) -> None:
+    send_frame(channel, codec.encode(event))
