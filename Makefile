@@ -11,7 +11,10 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= .venv/$(VERSION)$(addprefix -,$(SWITCH))
 BIN := $(VENV)/bin
 PROTOS_VENV := .venv/$(VERSION)-protos
-PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# In place. setuptools warns of its own way to do that, which cannot be changed.
+INSTALL_HERE := PYTHONWARNINGS='ignore:Editable installation' \
+	$(BIN)/python $(PIP_INSTALL) --editable '.[digits]'
 PYTEST := $(BIN)/python -m pytest
 # Tests need no annotations; those they have are checked.
 MYPY_TESTS := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls \
@@ -36,11 +39,11 @@ $(VENV)/pip.stamp $(PROTOS_VENV)/pip.stamp:
 	@touch $@
 
 $(VENV)/digits.stamp: $(VENV)/pip.stamp $(SOURCES)
-	$(BIN)/python $(PIP_INSTALL) --editable '.[digits]'
+	$(INSTALL_HERE)
 	@touch $@
 
 $(VENV)/develop.stamp: $(VENV)/pip.stamp $(SOURCES)
-	$(BIN)/python $(PIP_INSTALL) --editable '.[digits]' --group dev
+	$(INSTALL_HERE) --group dev
 	@touch $@ $(VENV)/digits.stamp
 
 $(PROTOS_VENV)/protos.stamp: $(PROTOS_VENV)/pip.stamp pyproject.toml
@@ -63,10 +66,8 @@ lint: develop $(PROTOS_VENV)/protos.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy $(MYPY_TESTS) tests benchmarks
-ifneq ($(SWITCH),no)
 	$(BIN)/python tools/check_stubs.py
-	$(BIN)/cython-lint --max-line-length 100 _speedups
-endif
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length 100 _speedups
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_sizes.py
 	$(PROTOS_VENV)/bin/python tools/gen_protos.py --check
