@@ -289,5 +289,5 @@ def test_parameters_that_have_no_name_in_a_call(source) -> None:
 
 @pytest.mark.parametrize("adapter", [int, "text", Text(), None])
 def test_tools_of_demands_an_adapter_class(adapter) -> None:
-    with pytest.raises(ConfigError, match="subclass of snakepit_mp.Adapter"):
+    with pytest.raises(ConfigError, match="must be a subclass of"):
         tools_of(adapter)

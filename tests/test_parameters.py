@@ -14,7 +14,7 @@ import pytest
 from snakepit_mp.parameters import ParameterSpec, read_parameters
 
 if TYPE_CHECKING:
-    from nowhere import Unknown
+    from decimal import Decimal as Unknown
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def of_decimal(x: decimal.Decimal): ...
 def of_variable(x: T): ...
 def of_part_any(x: int | decimal.Decimal): ...
 def of_unknown(x: Unknown): ...
-def of_nonsense(x: 1 / 0): ...  # noqa: F722 - it cannot be evaluated
+def of_nonsense(x: 1 / 0): ...
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_names_visible_only_where_the_function_was_made_are_unchecked() -> None:
     assert parameter(function).type == "Local"
 
 
-def shapes(a, b: int = 3, *, c: list[int] = [1], d=object(), **e: float): ...  # noqa: B006
+def shapes(a, b: int = 3, *, c: list[int] = [1], d=object(), **e: float): ...  # noqa: B006, B008
 
 
 def test_shape_and_defaults() -> None:

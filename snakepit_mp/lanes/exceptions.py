@@ -201,8 +201,6 @@ def _from_plain_facts(
 ) -> Exception | None:
     if not _is_plain_class(cls):
         return None
-    if issubclass(cls, SnakepitError):
-        return _restored(cls, args, state)
     error = cls(*args)
     if state:
         error.__setstate__(state)
