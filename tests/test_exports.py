@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,21 @@ def test_public_classes_and_functions_are_listed(path: Path) -> None:
     }
     public = {name for name in defined if not name.startswith("_")}
     assert public - set(_exported(path)) == set()
+
+
+def _documented() -> Iterator[tuple[str, str | None]]:
+    """Every public class, function and method of the package, with its docstring."""
+    for name in snakepit_mp.__all__:
+        value = getattr(snakepit_mp, name)
+        if inspect.isroutine(value) or inspect.isclass(value):
+            yield name, value.__doc__
+        if inspect.isclass(value):
+            for member, method in inspect.getmembers(value, inspect.isfunction):
+                if not member.startswith("_"):
+                    yield f"{name}.{member}", inspect.getdoc(method)
+
+
+def test_public_names_are_documented() -> None:
+    """Not by what a dataclass makes up where nothing is written: its signature."""
+    bare = [name for name, text in _documented() if not text or text.startswith(f"{name}(")]
+    assert bare == []

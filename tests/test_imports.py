@@ -17,13 +17,14 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 
-#: Imports each module in a child forked from an interpreter that has imported nothing of ours
-#: yet: as good as a fresh one for each, and much faster.
+#: Whatever is imported first, the package itself comes before it. What that has not brought
+#: along is imported in a child of its own: as good as a fresh interpreter, and much faster.
 ONE_BY_ONE = """
 import importlib, os, sys
 import cloudpickle, grpc, numpy
+import snakepit_mp
 failed = []
-for name in sys.argv[1:]:
+for name in set(sys.argv[1:]) - set(sys.modules):
     pid = os.fork()
     if pid == 0:
         try:

@@ -57,6 +57,10 @@ def test_every_development_tool_is_pinned() -> None:
     assert [str(t) for t in tools if [s.operator for s in t.specifier] != ["=="]] == []
 
 
+def test_version_is_stated_alike() -> None:
+    assert snakepit_mp.__version__ == PROJECT["project"]["version"]
+
+
 def test_typed_marker_is_there() -> None:
     assert (PACKAGE / "py.typed").is_file()
 
