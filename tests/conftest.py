@@ -6,7 +6,7 @@ import importlib.metadata
 
 from snakepit_mp import _accel
 
-pytest_plugins = ["fix_timeouts", "fix_leaks"]
+pytest_plugins = ["fix_timeouts", "fix_leaks", "fix_impl", "fix_pool", "fix_store"]
 
 
 def pytest_report_header() -> str:

@@ -185,6 +185,7 @@ class Stripes:
         base = self._segment.base_of(stripe)
         with self._locks.shared(stripe):
             self._segment.require_open()
+            self._allocator.recover()
             words = self._segment.words
             if not any(words[base + at] for at in (COMMIT, PENDING, GARBAGE, GRAVES)):
                 return False

@@ -1,0 +1,147 @@
+"""A process is killed at every labelled step of every operation; the rest of the world goes on."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fix_store import FORKS, assert_intact, in_child, kill_at_step, small_store
+
+from snakepit_mp.store import crashpoints
+from snakepit_mp.store.session_store import SessionStore
+
+pytestmark = FORKS
+
+ROOT = Path(__file__).parents[2]
+LARGE = np.arange(500)
+
+Action = Callable[[SessionStore], object]
+
+
+def fresh() -> SessionStore:
+    """A store in which every operation below has something to do."""
+    store = small_store()
+    store.create_session("s", metadata={"who": "me"})
+    store.register_variable("s", "small", "float", 1.0, constraints={"min": 0.0})
+    store.register_variable("s", "large", "tensor", LARGE)
+    for number in range(40):
+        store.register_variable("s", f"v{number}", "integer", number)
+    return store
+
+
+OPERATIONS: dict[str, Action] = {
+    "create session": lambda store: store.create_session("new", metadata={"a": 1}),
+    "delete session": lambda store: store.delete_session("s"),
+    "register": lambda store: store.register_variable("s", "x", "integer", 1),
+    "register constrained": lambda store: store.register_variable(
+        "s", "x", "string", "a" * 100, constraints={"max_length": 200}
+    ),
+    "update inline": lambda store: store.update_variable("s", "small", 2.0),
+    "update large": lambda store: store.update_variable("s", "large", LARGE + 1),
+    "update with growth": lambda store: store.update_variable("s", "large", np.zeros(500_000)),
+    "batch": lambda store: store.update_variables("s", {f"v{n}": -n - 1 for n in range(40)}),
+    "set constraints": lambda store: store.set_constraints("s", "small", {"max": 5.0}),
+    "delete variable": lambda store: store.delete_variable("s", "large"),
+}
+
+
+def state(store: SessionStore) -> dict[str, Any]:
+    """All that can be read, save ids and times."""
+    return {
+        info.id: {
+            v.name: (v.version, repr(v.value), dict(v.constraints))
+            for v in store.list_variables(info.id)
+        }
+        for info in store.list_sessions()
+    }
+
+
+def labels_of(action: Action, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any, Any]:
+    """The steps of an operation, and the state before and after it."""
+    labels: list[str] = []
+    with fresh() as store:
+        before = state(store)
+        with monkeypatch.context() as patch:
+            patch.setattr(crashpoints, "step", labels.append)
+            action(store)
+        return labels, before, state(store)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action = OPERATIONS[name]
+    labels, before, after = labels_of(action, monkeypatch)
+    assert before != after
+    seen = []
+    for number in range(1, len(labels) + 1):
+        with fresh() as store:
+            assert kill_at_step(number, lambda: action(store)) == -signal.SIGKILL
+            store._locks.timeout = 0.5
+            found = state(store)
+            assert found in (before, after), f"torn by a kill at {labels[number - 1]}"
+            seen.append(found == after)
+            assert_intact(store)
+            store.create_session("next")  # nobody is blocked
+    # The commit divides the kills: all before it leave the old state, all after it the new one.
+    assert seen == sorted(seen)
+    assert {False, True} == set(seen)
+
+
+@pytest.mark.parametrize("label", crashpoints.LABELS)
+def test_a_kill_of_whoever_repairs_is_repaired(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "update with growth" if label == "segment.grown" else "update large"
+    action = OPERATIONS[name]
+    labels, before, after = labels_of(action, monkeypatch)
+    number = 1 + labels.index(label)
+    repair = 0
+    status = -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        repair += 1
+        with fresh() as store:
+            assert kill_at_step(number, lambda: action(store)) == -signal.SIGKILL
+            status = kill_at_step(repair, lambda: store.update_variable("s", "small", 1.0))
+            assert {**state(store)["s"], "small": None} in (
+                {**before["s"], "small": None},
+                {**after["s"], "small": None},
+            )
+            assert_intact(store)
+    assert status == 0
+    assert repair > 1
+
+
+def test_an_exception_at_any_step_is_as_harmless_as_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    action = OPERATIONS["update large"]
+    labels, before, after = labels_of(action, monkeypatch)
+    for number in range(1, len(labels)):
+        passed = iter(range(1, len(labels) + 1))
+
+        def step(label: str) -> None:
+            if next(passed, 0) == number:  # noqa: B023  called within this round
+                raise KeyboardInterrupt
+
+        with fresh() as store:
+            with monkeypatch.context() as patch:
+                patch.setattr(crashpoints, "step", step)
+                with pytest.raises(KeyboardInterrupt):
+                    action(store)
+            assert in_child(lambda: state(store)) == 0  # no lock is kept
+            assert state(store) in (before, after)
+            assert_intact(store)
+
+
+def test_every_label_is_met_by_some_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    met = {label for action in OPERATIONS.values() for label in labels_of(action, monkeypatch)[0]}
+    assert met == set(crashpoints.LABELS)
+
+
+def test_the_crash_table_has_a_row_for_every_label() -> None:
+    page = (ROOT / "docs" / "memory-layout.md").read_text()
+    rows = re.findall(r"^\| `(\w+\.\w+)` \|", page, re.MULTILINE)
+    assert rows == list(crashpoints.LABELS)
