@@ -67,7 +67,7 @@ def _check_name(kind: str, name: Any) -> None:
         return
     word = "does not suit" if name in _RULES else "is unknown for"
     known = ", ".join(suitable) or "no constraints"
-    raise ConstraintError(f"constraint {shorten(name)} {word} type {type}, which takes {known}")
+    raise ConstraintError(f"constraint {shorten(name)} {word} type {kind}, which takes {known}")
 
 
 def _check_order(normal: Mapping[str, Any], low: str, high: str) -> None:

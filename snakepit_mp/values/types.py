@@ -83,6 +83,7 @@ def _is_scalar(value: Any, kind: str) -> bool:
         numpy is not None
         and isinstance(value, getattr(numpy, kind))
         and type(value) is value.dtype.type
+        and value.dtype.kind != "m"  # NumPy counts a timedelta64 among its integers
     )
 
 

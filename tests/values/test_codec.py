@@ -1,0 +1,339 @@
+"""Both twins of the codec: what goes in comes out, and nothing else does."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import gc
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from value_samples import SAMPLES, same
+
+from snakepit_mp import _accel
+from snakepit_mp.errors import CodecError
+from snakepit_mp.values import codec, wire
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class Color(enum.IntEnum):
+    RED = 1
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Scale(np.float64):
+    pass
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def encoding(*parts):
+    """A message: the version, then bytes and tags as they are given."""
+    return b"\x01" + b"".join(bytes((p,)) if isinstance(p, int) else p for p in parts)
+
+
+def test_golden_files_are_the_samples():
+    assert {path.stem for path in GOLDEN.glob("*.bin")} == set(SAMPLES)
+
+
+def test_golden_files_cover_every_tag():
+    """Also the tags that stand for a size or a number, by their first byte."""
+    firsts = {path.read_bytes()[1] for path in GOLDEN.glob("*.bin")}
+    families = {0x30, 0x40, 0x60, 0x70, 0x80}
+    tags = {getattr(wire, name) for name in wire.__all__ if name.startswith("TAG_")}
+    assert tags <= firsts
+    assert families <= {first & 0xF0 for first in firsts}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_golden_file_is_read(codec_impl, name):
+    data = (GOLDEN / f"{name}.bin").read_bytes()
+    assert same(codec_impl.decode(data, allow_pickle=name == "pickle"), SAMPLES[name])
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - {"pickle"}))
+def test_golden_file_is_written(codec_impl, name):
+    assert codec_impl.encode(SAMPLES[name]) == (GOLDEN / f"{name}.bin").read_bytes()
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v, v), lambda v: {"key": v}])
+def test_samples_inside_containers(codec_impl, wrap):
+    for value in SAMPLES.values():
+        data = codec_impl.encode(wrap(value), allow_pickle=True)
+        assert same(codec_impl.decode(data, allow_pickle=True), wrap(value))
+
+
+def test_long_values(codec_impl):
+    """Beyond every buffer of the compiled twin that has a fixed size."""
+    value = {"text": "x" * 1000, "rows": [b"y" * 300] * 50, "array": np.zeros(5000)}
+    assert same(codec_impl.decode(codec_impl.encode(value)), value)
+
+
+def test_array_elements_start_at_a_multiple_of_64(codec_impl):
+    for prefix in range(70):
+        data = codec_impl.encode(["x" * prefix, np.array([1.0])])
+        assert (len(data) - 8) % 64 == 0
+
+
+class TestRefusals:
+    """What cannot be encoded says what it is, and where."""
+
+    @pytest.mark.parametrize(
+        ("value", "path"),
+        [
+            (object(), "args"),
+            ({"rows": [1, 2, 3, object()]}, "args['rows'][3]"),
+            (({"a": {1.5: (object(),)}},), "args[0]['a'][1.5][0]"),
+            ({"a": 1, (1, object()): 2}, "args.keys()[1][1]"),
+            ({(1,): object()}, "args[<tuple>]"),
+            ({"k" * 50: object()}, f"args['{'k' * 39}...]"),
+            ([np.array([None])], "args[0]"),
+        ],
+    )
+    def test_path(self, codec_impl, value, path):
+        with pytest.raises(CodecError) as caught:
+            codec_impl.encode(value, root="args")
+        assert caught.value.path == path
+        assert path in str(caught.value)
+        assert caught.value.__cause__ is None
+
+    def test_root_is_called_value_by_default(self, codec_impl):
+        with pytest.raises(CodecError, match=r"value\[0\]: there is no encoding for type object"):
+            codec_impl.encode([object()])
+
+    @pytest.mark.parametrize(
+        ("value", "base"),
+        [
+            (Color.RED, "int"),
+            (collections.OrderedDict(a=1), "dict"),
+            (Point(1, 2), "tuple"),
+            (Scale(1.0), "float"),
+            (bytearray(b"x"), None),
+            ({1}, None),
+            (1j, None),
+            (np.longdouble(1), None),
+            (np.ma.masked_array([1]), None),
+            (np.array([(1, 2.0)], "i4,f8"), None),
+            (np.array([1.0], np.dtype("f8", metadata={"unit": "m"})), None),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_other_types_are_never_flattened(self, codec_impl, value, base):
+        with pytest.raises(CodecError) as caught:
+            codec_impl.encode(value)
+        label = wire.type_label(type(value))
+        assert label in str(caught.value)
+        assert base is None or f"subclass of {base}" in str(caught.value)
+
+    def test_dtype_is_named(self, codec_impl):
+        with pytest.raises(CodecError, match=r"numpy\.ndarray of dtype object"):
+            codec_impl.encode(np.array([None]))
+
+    def test_depth(self, codec_impl):
+        deepest = nested(wire.MAX_DEPTH)
+        assert codec_impl.decode(codec_impl.encode(deepest)) == deepest
+        for value in ([deepest], (deepest,), {"a": deepest}):
+            with pytest.raises(CodecError, match="nested more than 64 levels"):
+                codec_impl.encode(value)
+
+    def test_cycle(self, codec_impl):
+        row = []
+        row.append({"self": row})
+        with pytest.raises(CodecError, match="contains itself"):
+            codec_impl.encode(row, allow_pickle=True)
+
+    @pytest.mark.parametrize("change", [list.clear, lambda c: c.append(0)])
+    def test_list_that_changes_meanwhile(self, codec_impl, change):
+        row = []
+
+        class Meddler:
+            def __reduce__(self):
+                change(row)
+                return int, ()
+
+        row.extend([Meddler(), 2, 3])
+        with pytest.raises(CodecError, match=r"value\['row'\]: it changed while") as caught:
+            codec_impl.encode({"row": row}, allow_pickle=True)
+        assert caught.value.path == "value['row']"
+
+    @pytest.mark.parametrize("change", [dict.clear, lambda c: c.update(b=1)])
+    def test_dict_that_changes_meanwhile(self, codec_impl, change):
+        table = {}
+
+        class Meddler:
+            def __reduce__(self):
+                change(table)
+                return int, ()
+
+        table.update(a=Meddler())
+        with pytest.raises(CodecError, match=r"value\[0\]: it changed while"):
+            codec_impl.encode([table], allow_pickle=True)
+
+
+class TestDamage:
+    """Bytes that are not one whole value."""
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"", "byte 0: it needs more bytes"),
+            (b"\x02\x00", "byte 0: version 2 is unknown"),
+            (encoding(), "byte 1: it needs more bytes"),
+            (encoding(0x2F), "byte 1: tag 0x2f is unknown"),
+            (encoding(0x0F), "byte 1: tag 0x0f is unknown"),
+            (encoding(0x00, 0x00), "byte 2: the value has ended, but not the bytes"),
+            (encoding(0x62, 0x00), "byte 3: it needs more bytes"),
+            (encoding(0x61, 0x44, b"abc"), "byte 2: it needs more bytes"),
+            (encoding(0x41, 0x80), "byte 1: a str is not ASCII"),
+            (encoding(0x06, b"\x09\0\0\0", b"12345678\xff"), "byte 1: a str is not ASCII"),
+            (encoding(0x06, b"\x09\0\0\0", b"1234567\xff9"), "byte 1: a str is not ASCII"),
+            (encoding(0x07, b"\x01\0\0\0\x80"), "byte 1: a str is not UTF-8"),
+            (encoding(0x71, 0x60, 0x80), "byte 2: type list cannot be hashed as a key"),
+            (encoding(0x72, 0x80, 0x00, 0x80, 0x00), "byte 1: a dict has a key twice"),
+            (encoding(0x0E, b"\0\0\0\0"), "byte 1: a pickle is not allowed here"),
+        ],
+    )
+    def test_message(self, codec_impl, data, message):
+        with pytest.raises(CodecError) as caught:
+            codec_impl.decode(data)
+        assert str(caught.value).startswith(f"cannot decode {message}")
+
+    @pytest.mark.parametrize("name", SAMPLES)
+    def test_every_truncation(self, codec_impl, name):
+        data = (GOLDEN / f"{name}.bin").read_bytes()
+        for end in range(len(data)):
+            with pytest.raises(CodecError):
+                codec_impl.decode(data[:end], allow_pickle=True)
+
+    @pytest.mark.parametrize("tag", [0x04, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0E])
+    @pytest.mark.parametrize(
+        "count", [b"\xfe\xff\xff\xff", b"\xff" * 12, b"\xff" * 4 + b"\0" * 7 + b"\x40"]
+    )
+    def test_count_beyond_what_is_left(self, codec_impl, tag, count):
+        """Refused before anything of that size is allocated."""
+        with pytest.raises(CodecError, match="byte 1: it needs more bytes"):
+            codec_impl.decode(encoding(tag, count, b"\0" * 20), allow_pickle=True)
+
+    def test_dict_needs_two_bytes_for_each_pair(self, codec_impl):
+        with pytest.raises(CodecError, match="byte 1: it needs more bytes"):
+            codec_impl.decode(encoding(0x0B, b"\x03\0\0\0", b"\0" * 5))
+
+    def test_long_form_of_a_short_count(self, codec_impl):
+        data = encoding(0x08, b"\xff\xff\xff\xff", b"\x02" + b"\0" * 7, b"ab")
+        assert codec_impl.decode(data) == b"ab"
+
+    @pytest.mark.parametrize("tag", [0x61, 0x31, 0x71])
+    def test_depth(self, codec_impl, tag):
+        """A dict's key counts as a level below it, too."""
+        data = encoding(bytes((tag,)) * 65, 0x00)
+        with pytest.raises(CodecError, match="byte 65: it is nested more than 64 levels"):
+            codec_impl.decode(data)
+
+    @pytest.mark.parametrize("data", ["text", 3, None, [1]])
+    def test_not_bytes(self, codec_impl, data):
+        with pytest.raises(TypeError, match=r"decode\(\) takes a bytes-like object, not"):
+            codec_impl.decode(data)
+
+
+class TestBuffers:
+    """Arrays stay valid and unchanged, whatever the caller does with the bytes."""
+
+    def test_view_of_bytes(self, codec_impl):
+        data = codec_impl.encode(np.arange(1000.0))
+        array = codec_impl.decode(data)
+        assert np.shares_memory(array, np.frombuffer(data, "u1"))
+        assert array.flags.aligned
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+    @pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))])
+    def test_copy_of_what_may_change(self, codec_impl, kind):
+        buffer = kind(codec_impl.encode([np.arange(3.0), b"abc"]))
+        array, raw = codec_impl.decode(buffer)
+        buffer[:] = bytes(len(buffer))
+        assert array.tolist() == [0.0, 1.0, 2.0]
+        assert raw == b"abc"
+        assert not array.flags.writeable
+
+    def test_released_memoryview(self, codec_impl):
+        with memoryview(codec_impl.encode(np.arange(3.0))) as view:
+            array = codec_impl.decode(view)
+        assert array.tolist() == [0.0, 1.0, 2.0]
+
+    def test_strided_memoryview(self, codec_impl):
+        data = codec_impl.encode(["a", 1])
+        spread = bytes(2 * len(data) - 1)
+        wide = bytearray(spread)
+        wide[::2] = data
+        assert codec_impl.decode(memoryview(wide)[::2]) == ["a", 1]
+
+    def test_subclass_of_bytes(self, codec_impl):
+        class Data(bytes):
+            pass
+
+        assert codec_impl.decode(Data(codec_impl.encode("a"))) == "a"
+
+
+def test_no_memory_is_lost(codec_impl):
+    """Neither where it goes well nor where it fails half way."""
+    good = {"a": [1 << 70, 1.5, "é", b"x" * 400, (None, {"b": "y" * 40})]}
+    data = codec_impl.encode(good)
+
+    def work():
+        codec_impl.decode(codec_impl.encode(good))
+        for bad in ([good, object()], {"k": good, (object(),): 1}):
+            with pytest.raises(CodecError):
+                codec_impl.encode(bad)
+        for damaged in (data[:-1], data + b"\0", data[:30] + b"\x2f" + data[31:]):
+            with pytest.raises(CodecError):
+                codec_impl.decode(damaged)
+
+    work()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(50):
+            work()
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4_000  # one lost object in each round would make more
+
+
+def test_public_names_are_the_twin_in_use():
+    if _accel.speedups is None:
+        assert codec.encode is codec.py_encode
+        assert codec.decode is codec.py_decode
+    else:
+        assert codec.encode is _accel.speedups.encode
+        assert codec.decode is _accel.speedups.decode
+
+
+def test_numpy_is_not_imported_without_an_array():
+    """Neither by the module nor by plain values."""
+    program = (
+        "import sys\n"
+        "from snakepit_mp.values import codec, constraints, types\n"
+        "codec.decode(codec.encode({'a': [1.5]}))\n"
+        "assert types.infer_type(types.coerce('float', 1)) == 'float'\n"
+        "assert 'numpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
