@@ -77,7 +77,9 @@ class Requests:
     def submit(self, request: Request) -> list[Instruction]:
         if self._refuses and self.line.full:
             size = self.line.size
-            return self.refuse(request, PoolSaturated(f"the line is full: {size} calls wait"))
+            return self.refuse(
+                request, PoolSaturated(f"the line is full: {size} calls wait (queue_size)")
+            )
         self.submitted += 1
         self.open[request.request_id] = OpenRequest(request)
         admitted = self.line.join(request.request_id)

@@ -1,0 +1,277 @@
+"""How does one call run? In the caller's own thread: take a place, get a worker, carry, answer.
+
+`execute` and `stream` block; `submit` returns a future, which is answered by the thread
+that brings the reply. Whoever holds a grant reports how it ended, so no worker stays busy
+with a request that nobody asks for any more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from ..core import events
+from ..errors import CodecError
+from ..lanes import envelope
+from ..lanes.envelope import Kind, Reply
+from ..lanes.lane import LaneBroken, LaneTimeout
+from .engine import Engine
+from .waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket
+from .watcher import Timer
+
+__all__ = ["Calls"]
+
+
+class Calls:
+    """Runs requests on an engine's workers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._numbers = itertools.count(1)
+        self._queue_timeout = engine.config.queue_timeout
+        self._allow_pickle = engine.config.allow_pickle
+
+    def ticket(
+        self,
+        command: str,
+        body: bytes,
+        *,
+        session_id: str | None = None,
+        streaming: bool = False,
+        idempotent: bool = False,
+        timeout: float | None = None,
+    ) -> Ticket:
+        """A numbered request; its clocks start now. ``timeout``: seconds, of an item if streaming."""
+        now = time.monotonic()
+        limit = self._queue_timeout
+        return Ticket(
+            request_id=next(self._numbers),
+            command=command,
+            body=body,
+            session_id=session_id,
+            streaming=streaming,
+            idempotent=idempotent,
+            timeout=timeout,
+            deadline=None if timeout is None or streaming else now + timeout,
+            queue_deadline=None if limit is None else now + limit,
+        )
+
+    # -- execute -----------------------------------------------------------------------
+
+    def execute(self, ticket: Ticket) -> Reply:
+        """Run it and wait; raises what the pool has to say, the reply holds what the tool said."""
+        waiter = BlockingWaiter(ticket)
+        with _Place(self._engine, waiter):
+            while True:
+                grant = self._await_grant(waiter, ticket.deadline)
+                frame = self._carry(waiter, grant)
+                if frame is not None:
+                    break
+        return self._decode(frame)
+
+    def _carry(self, waiter: BlockingWaiter, grant: Grant) -> bytes | None:
+        """One attempt; ``None`` if it came to nothing, and the brain decides what is next."""
+        ticket = waiter.ticket
+        try:
+            frame = grant.lane.call(ticket.frame(grant.attempt), ticket.deadline)
+        except LaneTimeout:
+            self._engine.handle(events.DeadlineExpired(ticket.request_id))
+            return None
+        except LaneBroken:
+            self._broke(ticket, grant)
+            return None
+        except CodecError:  # too large for the lane, so nothing was sent
+            self._completed(ticket, grant)
+            raise
+        self._completed(ticket, grant)
+        return frame
+
+    def _await_grant(self, waiter: BlockingWaiter, deadline: float | None) -> Grant:
+        """Wait in line, each limit being reported to the brain, which may know better."""
+        ticket = waiter.ticket
+        limits: list[tuple[float, events.Event]] = []
+        if deadline is not None:
+            limits.append((deadline, events.DeadlineExpired(ticket.request_id)))
+        if ticket.queue_deadline is not None:
+            limits.append((ticket.queue_deadline, events.QueueTimeExpired(ticket.request_id)))
+        for until, event in sorted(limits, key=lambda limit: limit[0]):
+            grant = waiter.take(until)
+            if grant is not None:
+                return grant
+            self._engine.handle(event)
+        grant = waiter.take(None)
+        assert grant is not None  # without a limit it returns a grant or raises
+        return grant
+
+    def _completed(self, ticket: Ticket, grant: Grant) -> None:
+        self._engine.handle(
+            events.RequestCompleted(ticket.request_id, grant.worker_id, grant.incarnation)
+        )
+
+    def _broke(self, ticket: Ticket, grant: Grant) -> None:
+        self._engine.handle(events.LaneBroke(ticket.request_id, grant.worker_id, grant.incarnation))
+
+    # -- submit ------------------------------------------------------------------------
+
+    def submit(self, ticket: Ticket) -> PoolFuture:
+        """Put it in line; blocks only while the line is full."""
+        request_id = ticket.request_id
+        future = PoolFuture(lambda: self._withdraw(request_id), self._allow_pickle)
+        waiter = FutureWaiter(ticket, future, self._replied)
+        self._engine.register(waiter)
+        timers = self._timers(ticket)
+        future.add_done_callback(lambda _: self._finished(request_id, timers))
+        self._engine.handle(_submitted(ticket))
+        waiter.wait_admitted()
+        return future
+
+    def _timers(self, ticket: Ticket) -> list[Timer]:
+        watcher, now = self._engine.watcher, time.monotonic()
+        timers = []
+        for until, event in (
+            (ticket.deadline, events.DeadlineExpired(ticket.request_id)),
+            (ticket.queue_deadline, events.QueueTimeExpired(ticket.request_id)),
+        ):
+            if until is not None:
+                timers.append(watcher.after(until - now, _handling(self._engine, event)))
+        return timers
+
+    def _withdraw(self, request_id: int) -> None:
+        self._engine.handle(events.RequestCancelled(request_id))
+
+    def _finished(self, request_id: int, timers: list[Timer]) -> None:
+        for timer in timers:
+            timer.cancel()
+        self._engine.forget(request_id)
+
+    def _replied(self, waiter: FutureWaiter, grant: Grant, reply: bytes | LaneBroken) -> None:
+        if isinstance(reply, LaneBroken):
+            self._broke(waiter.ticket, grant)
+            return
+        self._completed(waiter.ticket, grant)
+        waiter.answered(reply)
+
+    # -- stream ------------------------------------------------------------------------
+
+    def stream(self, ticket: Ticket) -> Iterator[Any]:
+        """The items as they come; closing the iterator stops the tool."""
+        waiter = BlockingWaiter(ticket)
+        with _Place(self._engine, waiter) as place:
+            while True:
+                grant = self._await_grant(waiter, self._item_deadline(ticket))
+                done = yield from self._items(ticket, grant, place)
+                if done:
+                    return
+
+    def _item_deadline(self, ticket: Ticket) -> float | None:
+        return None if ticket.timeout is None else time.monotonic() + ticket.timeout
+
+    def _items(self, ticket: Ticket, grant: Grant, place: _Place) -> Generator[Any, None, bool]:
+        """One attempt; ``True`` if the stream is complete."""
+        frames = grant.lane.stream(ticket.frame(grant.attempt))
+        place.stream = _ItemClock(self._engine, ticket, frames)
+        progressed = False
+        while True:
+            frame = self._next_frame(ticket, grant, place)
+            reply = None if frame is None else self._decode(frame)
+            if reply is None or reply.kind is not Kind.ITEM:
+                place.stream = None
+            if reply is None:
+                return False
+            if reply.kind is not Kind.ITEM:
+                self._completed(ticket, grant)
+                if reply.error is not None:
+                    raise reply.error
+                return True
+            if not progressed:
+                progressed = True
+                self._engine.handle(events.RequestProgressed(ticket.request_id))
+            yield reply.value
+
+    def _next_frame(self, ticket: Ticket, grant: Grant, place: _Place) -> bytes | None:
+        """``None`` if the lane broke, and the brain decides what is next."""
+        assert place.stream is not None
+        try:
+            return next(place.stream)
+        except LaneBroken:
+            self._broke(ticket, grant)
+            return None
+        except CodecError:  # too large for the lane, so nothing was sent
+            place.stream = None
+            self._completed(ticket, grant)
+            raise
+
+    def _decode(self, frame: bytes) -> Reply:
+        return envelope.decode_reply(frame, allow_pickle=self._allow_pickle)
+
+
+class _ItemClock:
+    """A stream of frames of which each must come within the ticket's time-out."""
+
+    def __init__(self, engine: Engine, ticket: Ticket, frames: Iterator[bytes]) -> None:
+        self._engine = engine
+        self._ticket = ticket
+        self._frames = frames
+
+    def __next__(self) -> bytes:
+        if self._ticket.timeout is None:
+            return next(self._frames)
+        expired = events.DeadlineExpired(self._ticket.request_id)
+        timer = self._engine.watcher.after(self._ticket.timeout, _handling(self._engine, expired))
+        try:
+            return next(self._frames)
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        self._frames.close()  # type: ignore[attr-defined]  # lanes give generators
+
+
+class _Place:
+    """A blocked caller's place: registered, submitted, and given up however it ends."""
+
+    def __init__(self, engine: Engine, waiter: BlockingWaiter) -> None:
+        self._engine = engine
+        self._waiter = waiter
+        self.stream: _ItemClock | None = None
+
+    def __enter__(self) -> _Place:
+        self._engine.register(self._waiter)
+        self._engine.handle(_submitted(self._waiter.ticket))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        ticket = self._waiter.ticket
+        if self.stream is not None:
+            self._wind_down(ticket, self.stream)
+        elif kind is not None:
+            # A no-op unless the caller was interrupted while the request is still alive.
+            self._engine.handle(events.RequestCancelled(ticket.request_id))
+        for grant in self._waiter.close():
+            self._engine.handle(
+                events.RequestCompleted(ticket.request_id, grant.worker_id, grant.incarnation)
+            )
+        self._engine.forget(ticket.request_id)
+
+    def _wind_down(self, ticket: Ticket, stream: _ItemClock) -> None:
+        """Left early: the worker tells when its generator has ended, or it is killed."""
+        stream.close()
+        cancelled = events.RequestCancelled(ticket.request_id)
+        self._engine.watcher.after(self._engine.config.grace, _handling(self._engine, cancelled))
+
+
+def _submitted(ticket: Ticket) -> events.RequestSubmitted:
+    return events.RequestSubmitted(
+        events.Request(
+            request_id=ticket.request_id,
+            session_id=ticket.session_id,
+            idempotent=ticket.idempotent,
+            streaming=ticket.streaming,
+        )
+    )
+
+
+def _handling(engine: Engine, event: events.Event) -> Callable[[], None]:
+    return lambda: engine.handle(event)

@@ -1,0 +1,135 @@
+"""What does a command mean? A tool of the adapter, or a function that travels by value.
+
+Everything that can be wrong with a call is found here, in the caller's thread, before a
+worker is taken: an unknown tool, arguments that do not fit, a value that cannot be encoded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..adapter import ToolSpec, tool_name_of
+from ..errors import InvalidArguments, TaskTimeout, ToolNotFound, WorkerStartError
+from ..lanes.envelope import Call, encode_call, encode_function
+from .engine import Engine
+
+__all__ = ["Command", "Commands"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A call that is known to be good: its name for messages, its encoded body, its tool."""
+
+    name: str
+    body: bytes
+    spec: ToolSpec | None
+
+    @property
+    def idempotent(self) -> bool:
+        return self.spec is not None and self.spec.idempotent
+
+    @property
+    def timeout(self) -> float | None:
+        return None if self.spec is None else self.spec.timeout
+
+
+class Commands:
+    """Turns what users write into encoded calls."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._allow_pickle = engine.config.allow_pickle
+
+    def tools(self, timeout: float | None = None) -> Mapping[str, ToolSpec]:
+        """The adapter's tools; waits, where only the fork server can tell them."""
+        engine = self._engine
+        tools = engine.tools()
+        if tools is None:
+            known = engine.wait_until(
+                lambda: engine.tools() is not None or engine.failure() is not None,
+                engine.config.start_timeout if timeout is None else timeout,
+            )
+            tools = engine.tools()
+            if tools is None and not known:
+                raise TaskTimeout("the adapter was not imported in time", timeout=timeout)
+        if tools is None:
+            raise WorkerStartError("the adapter could not be imported") from engine.failure()
+        return tools
+
+    def prepare(
+        self,
+        command: str | Callable[..., Any],
+        args: object,
+        *,
+        session_id: str | None,
+        streaming: bool = False,
+        timeout: float | None = None,
+    ) -> Command:
+        """Check and encode one call."""
+        positional, keywords = _split(args)
+        name = command if isinstance(command, str) else tool_name_of(command)
+        if name is not None:
+            spec = self._find(name, timeout)
+            _check_streaming(spec, streaming)
+            arguments = spec.bind(positional, keywords)
+            call = Call(name, None, (), arguments, session_id, streaming)
+            return Command(name, encode_call(call, allow_pickle=self._allow_pickle), spec)
+        if not callable(command):
+            raise InvalidArguments(
+                f"a command is a tool's name or a callable, not {type(command).__name__}"
+            )
+        _check_signature(command, positional, keywords)
+        label = getattr(command, "__qualname__", None) or repr(command)
+        call = Call(None, encode_function(command), positional, keywords, session_id, streaming)
+        return Command(label, encode_call(call, allow_pickle=self._allow_pickle), None)
+
+    def _find(self, name: str, timeout: float | None) -> ToolSpec:
+        tools = self.tools(timeout)
+        if name in tools:
+            return tools[name]
+        known = tuple(sorted(tools))
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        listed = ", ".join(known) if known else "none: the pool has no adapter with tools"
+        raise ToolNotFound(f"no tool {name!r}{hint} Known: {listed}", name=name, known=known)
+
+
+def _split(args: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A mapping gives keywords, a tuple or list positionals."""
+    if args is None:
+        return (), {}
+    if isinstance(args, Mapping):
+        if not all(isinstance(key, str) for key in args):
+            raise InvalidArguments("the keys of args are parameter names, so they must be str")
+        return (), dict(args)
+    if isinstance(args, (tuple, list)):
+        return tuple(args), {}
+    raise InvalidArguments(
+        "args must be a mapping (keywords), or a tuple or list (positionals), "
+        f"not {type(args).__name__}"
+    )
+
+
+def _check_streaming(spec: ToolSpec, streaming: bool) -> None:
+    if spec.streaming and not streaming:
+        raise InvalidArguments(f"tool {spec.name!r} streams its results: call pool.stream()")
+    if streaming and not spec.streaming:
+        raise InvalidArguments(f"tool {spec.name!r} does not stream: call pool.execute()")
+
+
+def _check_signature(
+    function: Callable[..., Any], positional: tuple[Any, ...], keywords: dict[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # some builtins have none; the call itself will tell
+    try:
+        signature.bind(*positional, **keywords)
+    except TypeError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise InvalidArguments(f"{name}{signature}: {error}") from None

@@ -1,0 +1,454 @@
+"""Who performs what the brain decided? The engine: events go in, instructions are carried out.
+
+`Engine.handle` is the only caller of ``PoolState.handle``: lock, decide, unlock, perform.
+Instructions of two threads may overtake each other; each names the incarnation or the
+request it is about, so that a late one meets nothing and does nothing.
+
+An error inside the brain or the watcher ends the pool at once (`abort`): every waiting call
+gets it as the cause, no worker is left, and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..adapter import ToolSpec
+from ..config import PoolConfig
+from ..core import events, instructions
+from ..core.pool_state import Counters, PoolState, WorkerRow
+from ..errors import PoolClosed, PoolError
+from ..lanes import envelope
+from ..lanes.frames import recv_frame, send_frame
+from ..lanes.lane import Lane
+from ..telemetry.logs import logger
+from ..values import codec
+from .cleanup import SocketDirectory, kill_group
+from .diagnosis import Deathbook, explained
+from .forkserver import (
+    Exited,
+    Forked,
+    ForkRefused,
+    ForkServer,
+    Imported,
+    ImportFailed,
+    Stopped,
+)
+from .incarnation import ExitStatus, Incarnation
+from .plan import ForkPlan
+from .waiter import Grant, Waiter
+from .watcher import Watcher, closing
+
+__all__ = ["Engine"]
+
+Key = tuple[int, int]
+
+
+def _jitter() -> float:
+    return random.uniform(-1.0, 1.0)  # noqa: S311 (it spreads restarts, it keeps no secret)
+
+
+def _open_lane(target: str, token: str) -> Lane:
+    # Here, since importing the library must not import grpc.
+    from ..lanes.grpc import GrpcLane
+
+    return GrpcLane(target, token)
+
+
+class Engine:
+    """The running half of a pool: one brain, one watcher, one fork server, its workers."""
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        plan: ForkPlan,
+        store_descriptors: tuple[int, ...],
+        directory: SocketDirectory,
+        on_end: Callable[[], None],
+    ) -> None:
+        self.config = config
+        self._plan = plan
+        self._store_descriptors = store_descriptors
+        self._directory = directory
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
+        self._state = PoolState(
+            workers=config.workers,
+            queue_size=config.queue_size,
+            on_full=config.on_full,
+            restart=config.restart,
+            poison_after=config.poison_after,
+            start_timeout=config.start_timeout,
+            grace=config.grace,
+            jitter=_jitter,
+        )
+        self.watcher = Watcher(f"snakepit-mp-{config.name}", self.abort)
+        self.deathbook = Deathbook(self.watcher)
+        self._waiters: dict[int, Waiter] = {}
+        self._incarnations: dict[Key, Incarnation] = {}
+        self._server: ForkServer | None = None
+        self._tools: Mapping[str, ToolSpec] | None = None
+        self._broken: BaseException | None = None
+        self._ending = False
+        self._idle = False
+        self.ended = threading.Event()
+        self._performers: dict[type, Callable[[Any], None]] = {
+            instructions.StartForkServer: self._start_fork_server,
+            instructions.StopForkServer: self._stop_fork_server,
+            instructions.SpawnWorker: self._spawn_worker,
+            instructions.StopWorker: self._stop_worker,
+            instructions.KillWorker: self._kill_worker,
+            instructions.StartTimer: self._start_timer,
+            instructions.GrantRequest: self._grant_request,
+            instructions.AdmitRequest: self._admit_request,
+            instructions.FailRequest: self._fail_request,
+            instructions.ReportIdle: self._report_idle,
+            instructions.ReportStopped: self._report_stopped,
+        }
+
+    # -- what the pool asks ------------------------------------------------------------
+
+    def start(self) -> None:
+        self.watcher.start()
+        self.handle(events.PoolStarted())
+
+    def handle(self, event: events.Event) -> None:
+        """The one way in: decide under the lock, perform outside of it."""
+        self._decide(lambda: event)
+
+    def _decide(self, event: Callable[[], events.Event]) -> None:
+        try:
+            with self._lock:
+                if self._broken is not None:
+                    return  # every waiting call was told
+                todo = self._state.handle(event(), time.monotonic())
+            for instruction in todo:
+                self._performers[type(instruction)](instruction)
+        except BaseException as error:
+            # Also a Ctrl-C within these few microseconds: half-done thoughts cannot be undone.
+            self.abort(error)
+            raise
+        with self._changed:
+            self._changed.notify_all()
+
+    def register(self, waiter: Waiter) -> None:
+        """Make the waiter known before its request is submitted."""
+        with self._lock:
+            if self._broken is not None:
+                raise PoolClosed("the pool broke; make a new one") from self._broken
+            self._waiters[waiter.ticket.request_id] = waiter
+
+    def forget(self, request_id: int) -> None:
+        with self._lock:
+            self._waiters.pop(request_id, None)
+
+    def workers(self) -> list[tuple[WorkerRow, Incarnation | None]]:
+        with self._lock:
+            return [
+                (row, self._incarnations.get((row.worker_id, row.incarnation)))
+                for row in self._state.workers()
+            ]
+
+    def counters(self) -> Counters:
+        with self._lock:
+            return self._state.counters()
+
+    def waiter_of(self, request_id: int | None) -> Waiter | None:
+        return None if request_id is None else self._waiters.get(request_id)
+
+    def tools(self) -> Mapping[str, ToolSpec] | None:
+        """The tools, once the fork server or a worker told them."""
+        return self._tools
+
+    def learn_tools(self, tools: Mapping[str, ToolSpec]) -> None:
+        self._tools = tools
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Block until ``condition()``, asked after every event; whether it came true."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition() or self._broken is not None, timeout)
+
+    def failure(self) -> BaseException | None:
+        """Why no worker can be had any more, or ``None``."""
+        if self._broken is not None:
+            return self._broken
+        with self._lock:
+            return self._state.start_failure()
+
+    def drain(self, timeout: float | None) -> bool:
+        """Wait until nothing is in line and nothing in hand; whether that came."""
+        self._idle = False
+        self.handle(events.DrainRequested())
+        return self.wait_until(lambda: self._idle, timeout)
+
+    # -- instructions ------------------------------------------------------------------
+
+    def _start_fork_server(self, instruction: instructions.StartForkServer) -> None:
+        generation = instruction.generation
+        try:
+            server = ForkServer.start(self._plan, self._store_descriptors)
+        except OSError as error:
+            self.handle(events.ForkServerLost(generation, error, permanent=False))
+            return
+        with self._lock:
+            self._server = server
+        speaks = functools.partial(self._server_speaks, server, generation)
+        gone = functools.partial(self._server_gone, server, generation)
+        self.watcher.watch(server.channel.fileno(), speaks)
+        self.watcher.watch(server.pidfd, gone)
+        self.handle(events.ForkServerStarted(generation))
+
+    def _stop_fork_server(self, instruction: instructions.StopForkServer) -> None:
+        server = self._server
+        if server is not None:
+            server.stop()
+            self.watcher.after(self.config.grace, server.kill)
+
+    def _spawn_worker(self, instruction: instructions.SpawnWorker) -> None:
+        worker_id, number = instruction.worker_id, instruction.incarnation
+        path = self._directory.socket_path(worker_id, number)
+        incarnation, theirs = Incarnation.prepare(worker_id, number, path)
+        with self._lock:
+            server = incarnation.server = self._server
+            if server is not None:
+                self._incarnations[incarnation.key] = incarnation
+        with theirs:
+            if server is None:
+                incarnation.channel.close()
+                incarnation.close()
+                self.handle(events.SpawnLost(worker_id, number))
+                return
+            self.watcher.watch(
+                incarnation.channel.fileno(), functools.partial(self._worker_speaks, incarnation)
+            )
+            try:
+                server.spawn(
+                    worker_id,
+                    number,
+                    channel_fd=theirs.fileno(),
+                    status_fd=incarnation.status.fd,
+                    socket_path=path,
+                    token=incarnation.token,
+                )
+            except OSError as error:
+                # It is dying; its end, which the watcher sees, also settles this request.
+                logger.debug("fork server takes no request any more: %s", error)
+
+    def _stop_worker(self, instruction: instructions.StopWorker) -> None:
+        incarnation = self._incarnations.get((instruction.worker_id, instruction.incarnation))
+        if incarnation is None:
+            return
+        try:
+            send_frame(incarnation.channel, codec.encode({"command": "stop"}))
+        except OSError as error:
+            logger.debug("worker %d is gone already: %s", instruction.worker_id, error)
+
+    def _kill_worker(self, instruction: instructions.KillWorker) -> None:
+        incarnation = self._incarnations.get((instruction.worker_id, instruction.incarnation))
+        if incarnation is not None and incarnation.pid is not None:
+            kill_group(incarnation.pid)
+
+    def _start_timer(self, instruction: instructions.StartTimer) -> None:
+        event = instruction.event
+        self.watcher.after(instruction.delay, lambda: self.handle(event))
+
+    def _grant_request(self, instruction: instructions.GrantRequest) -> None:
+        key = (instruction.worker_id, instruction.incarnation)
+        waiter = self._waiters.get(instruction.request_id)
+        incarnation = self._incarnations.get(key)
+        if incarnation is None or incarnation.lane is None:
+            return  # it died in between; that event settles the request
+        grant = Grant(*key, instruction.attempt, incarnation.lane)
+        if waiter is None or not waiter.granted(grant):
+            self.handle(events.RequestCompleted(instruction.request_id, *key))
+
+    def _admit_request(self, instruction: instructions.AdmitRequest) -> None:
+        waiter = self._waiters.get(instruction.request_id)
+        if waiter is not None:
+            waiter.admitted()
+
+    def _fail_request(self, instruction: instructions.FailRequest) -> None:
+        waiter = self._waiters.get(instruction.request_id)
+        if waiter is None:
+            return
+        failure = instruction.failure
+        if isinstance(failure, instructions.Deaths):
+            self.deathbook.report(waiter.ticket, failure, waiter.failed)
+        else:
+            waiter.failed(explained(failure, waiter.ticket))
+
+    def _report_idle(self, instruction: instructions.ReportIdle) -> None:
+        self._idle = True
+
+    def _report_stopped(self, instruction: instructions.ReportStopped) -> None:
+        self._ending = True
+        if self._server is None:
+            self.watcher.call(self._end)
+
+    # -- notices -----------------------------------------------------------------------
+
+    def _server_speaks(self, server: ForkServer, generation: int) -> None:
+        message = server.receive()
+        if message is None:
+            self._server_gone(server, generation)
+        elif isinstance(message, Imported):
+            if message.tools is not None:
+                self.learn_tools(message.tools)
+        elif isinstance(message, ImportFailed):
+            self.handle(events.ForkServerLost(generation, message.error, permanent=True))
+            server.kill()
+        elif isinstance(message, Forked):
+            self._worker_forked(message)
+        elif isinstance(message, ForkRefused):
+            self._fork_refused(message)
+        elif isinstance(message, Exited):
+            key = (message.worker_id, message.incarnation)
+            self.deathbook.status(key, ExitStatus(message.exit_code, message.signal))
+            self._worker_exited(key)
+        elif isinstance(message, Stopped):
+            logger.warning(
+                "worker %d was %s by a signal",
+                message.worker_id,
+                "stopped" if message.stopped else "continued",
+            )
+
+    def _worker_forked(self, message: Forked) -> None:
+        key = (message.worker_id, message.incarnation)
+        with self._lock:
+            incarnation = self._incarnations.get(key)
+            if incarnation is not None:
+                incarnation.pid, incarnation.pidfd = message.pid, message.pidfd
+        if incarnation is None:
+            closing(message.pidfd)()
+            return
+        self.watcher.watch(message.pidfd, functools.partial(self._worker_exited, key))
+        self.handle(events.WorkerForked(*key, message.pid))
+
+    def _fork_refused(self, message: ForkRefused) -> None:
+        key = (message.worker_id, message.incarnation)
+        with self._lock:
+            incarnation = self._incarnations.pop(key, None)
+        if incarnation is not None:
+            self._let_go(incarnation)
+            self.handle(events.SpawnFailed(*key, message.error))
+
+    def _server_gone(self, server: ForkServer, generation: int) -> None:
+        """The fork server is dead: so are its workers, by the kernel; their groups are ours."""
+        self.watcher.release(server.pidfd, lambda: None)
+        self.watcher.release(server.channel.fileno(), server.close)
+        if not self._ending:
+            logger.warning("the fork server died; starting another")
+        self.handle(events.ForkServerLost(generation, None, permanent=False))
+        with self._lock:
+            if self._server is server:
+                self._server = None
+            orphans = [i for i in self._incarnations.values() if i.server is server]
+            lost = [i for i in orphans if i.pid is None]
+            for incarnation in lost:
+                del self._incarnations[incarnation.key]
+        for incarnation in orphans:
+            if incarnation.pid is not None:
+                kill_group(incarnation.pid)
+        for incarnation in lost:
+            self._let_go(incarnation)
+            self.handle(events.SpawnLost(*incarnation.key))
+        if self._ending:
+            self.watcher.call(self._end)
+
+    def _worker_speaks(self, incarnation: Incarnation) -> None:
+        received = recv_frame(incarnation.channel)
+        if received is None:
+            # Its exit is noticed elsewhere; a closed channel would only make a busy loop.
+            self.watcher.release(incarnation.channel.fileno(), lambda: None)
+            return
+        message = codec.decode(received[0])
+        if message["event"] == "serving":
+            incarnation.address = message["target"]
+            incarnation.lane = _open_lane(message["target"], incarnation.token)
+            self.handle(events.WorkerReady(*incarnation.key))
+        elif message["event"] == "failed":
+            error = envelope.decode_reply(message["error"], allow_pickle=True).error
+            self.handle(events.StartFailed(*incarnation.key, error))
+        elif message["event"] == "tools":
+            self.learn_tools(
+                {name: ToolSpec.from_dict(spec) for name, spec in message["tools"].items()}
+            )
+        elif message["event"] == "released":
+            self.handle(events.RequestCompleted(message["request_id"], *incarnation.key))
+
+    def _worker_exited(self, key: Key) -> None:
+        with self._lock:
+            incarnation = self._incarnations.get(key)
+        if incarnation is None:
+            return  # noticed already: by its pidfd, or by the fork server
+
+        def exited() -> events.Event:
+            request_id = self._state.request_in_hand(*key)
+            return events.WorkerExited(*key, incarnation.phase_of(request_id))
+
+        self.deathbook.died(key, incarnation.pid)
+        self._decide(exited)
+        with self._lock:
+            del self._incarnations[key]
+        self._let_go(incarnation)
+
+    def _let_go(self, incarnation: Incarnation) -> None:
+        if incarnation.lane is not None:
+            incarnation.lane.cancel()
+        if incarnation.pidfd is not None:
+            self.watcher.release(incarnation.pidfd, closing(incarnation.pidfd))
+        self.watcher.release(incarnation.channel.fileno(), incarnation.channel.close)
+        self.watcher.call(incarnation.close)
+        self._directory.forget(incarnation.socket_path)
+
+    # -- the end -----------------------------------------------------------------------
+
+    def _end(self) -> None:
+        self.watcher.stop()
+        self._on_end()
+        self.ended.set()
+
+    def abort(self, cause: BaseException) -> None:
+        """Something broke that must not break: no call waits on, no process is left."""
+        with self._lock:
+            if self._broken is not None:
+                return
+            self._broken = cause
+            waiters = list(self._waiters.values())
+            incarnations = list(self._incarnations.values())
+            self._incarnations.clear()
+            server, self._server = self._server, None
+        logger.error("the pool broke and ends", exc_info=cause)
+        for incarnation in incarnations:
+            if incarnation.pid is not None:
+                kill_group(incarnation.pid)
+            if incarnation.lane is not None:
+                incarnation.lane.cancel()
+        if server is not None:
+            server.kill()
+            server.close()
+        for waiter in waiters:
+            error = PoolError(f"the pool broke: {cause!r}; make a new one")
+            error.__cause__ = cause
+            waiter.failed(error)
+        for incarnation in incarnations:
+            self._discard(incarnation)
+        self._on_end()
+        self.watcher.stop()
+        self.ended.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _discard(self, incarnation: Incarnation) -> None:
+        """Close everything of it directly: the watcher may be what broke."""
+        incarnation.close()
+        incarnation.channel.close()
+        if incarnation.pidfd is not None:
+            closing(incarnation.pidfd)()

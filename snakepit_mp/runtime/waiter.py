@@ -1,0 +1,231 @@
+"""Where does a caller wait? A place for each request: in line, at work, answered.
+
+A place gets any number of grants (one for each worker that is to run the request) and at
+the most one failure. A blocked caller takes them out of its inbox in its own thread;
+a future's place sends the request from whichever thread brings the grant.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CodecError
+from ..lanes import envelope
+from ..lanes.lane import Lane, LaneBroken
+
+__all__ = ["BlockingWaiter", "FutureWaiter", "Grant", "PoolFuture", "Ticket", "Waiter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The right to run one request on one incarnation of a worker."""
+
+    worker_id: int
+    incarnation: int
+    attempt: int
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request as the engine sees it: encoded, with its limits.
+
+    ``deadline`` and ``queue_deadline`` are on ``time.monotonic()``; ``timeout`` is what the
+    caller asked for, in seconds, for the message.
+    """
+
+    request_id: int
+    command: str
+    body: bytes
+    session_id: str | None
+    streaming: bool
+    idempotent: bool
+    timeout: float | None
+    deadline: float | None
+    queue_deadline: float | None
+
+    def frame(self, attempt: int) -> bytes:
+        return envelope.frame(
+            envelope.Kind.CALL, self.request_id, attempt, self.body, self.deadline
+        )
+
+
+class Waiter:
+    """The place of one request; see the module's docstring."""
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
+
+    def granted(self, grant: Grant) -> bool:
+        """Take the grant; ``False`` if the request is answered already."""
+        raise NotImplementedError
+
+    def admitted(self) -> None:
+        """The request has a place in the line: a submitter need not wait any longer."""
+        raise NotImplementedError
+
+    def failed(self, error: BaseException) -> None:
+        """The request will not be run (again)."""
+        raise NotImplementedError
+
+
+class BlockingWaiter(Waiter):
+    """A caller that blocks in its own thread."""
+
+    def __init__(self, ticket: Ticket) -> None:
+        super().__init__(ticket)
+        self._inbox: queue.SimpleQueue[Grant | BaseException] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def granted(self, grant: Grant) -> bool:
+        with self._lock:
+            if not self._closed:
+                self._inbox.put(grant)
+            return not self._closed
+
+    def admitted(self) -> None:
+        pass  # it waits for its grant anyway
+
+    def failed(self, error: BaseException) -> None:
+        self._inbox.put(error)
+
+    def take(self, until: float | None) -> Grant | None:
+        """The next grant; ``None`` when ``until`` has passed; raises the failure."""
+        try:
+            if until is None:
+                item = self._inbox.get()
+            else:
+                item = self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> list[Grant]:
+        """Refuse later grants; those that came and were not used."""
+        unused = []
+        with self._lock:
+            self._closed = True
+            while not self._inbox.empty():
+                item = self._inbox.get_nowait()
+                if isinstance(item, Grant):
+                    unused.append(item)
+        return unused
+
+
+class PoolFuture(Future[Any]):
+    """What `Pool.submit` returns: a ``concurrent.futures.Future``.
+
+    `cancel` also stops work that runs already. The result is decoded in the thread that
+    asks for it, so that no thread of the pool runs what a reply brings with it.
+    """
+
+    def __init__(self, cancel: Callable[[], None], allow_pickle: bool) -> None:
+        super().__init__()
+        self._withdraw = cancel
+        self._allow_pickle = allow_pickle
+        self._started = False
+        self._notified = False
+        self._lock = threading.Lock()
+        self._reply: envelope.Reply | None = None
+
+    def running(self) -> bool:
+        return self._started and not self.done()
+
+    def cancel(self) -> bool:
+        """Withdraw waiting work, stop running work; ``False`` only if it has ended."""
+        # The state stays PENDING while the tool runs, so the base class lets us.
+        if not super().cancel():
+            return False
+        with self._lock:
+            first, self._notified = not self._notified, True
+        if first:
+            self.set_running_or_notify_cancel()  # wakes `wait` and `as_completed`
+            self._withdraw()
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        reply = self._decoded(super().result(timeout))
+        if reply.error is not None:
+            try:
+                raise reply.error
+            finally:
+                del reply  # the traceback would keep the frame, and the frame the error
+        return reply.value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        error = super().exception(timeout)
+        if error is not None:
+            return error
+        return self._decoded(super().result()).error
+
+    def _decoded(self, frame: bytes) -> envelope.Reply:
+        with self._lock:
+            if self._reply is None:
+                try:
+                    self._reply = envelope.decode_reply(frame, allow_pickle=self._allow_pickle)
+                except CodecError as error:
+                    number = envelope.header_of(frame).request_id
+                    self._reply = envelope.Reply(envelope.Kind.ERROR, number, error=error)
+            return self._reply
+
+
+class FutureWaiter(Waiter):
+    """The place of a submitted request: nobody blocks on it."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        future: PoolFuture,
+        on_reply: Callable[[FutureWaiter, Grant, bytes | LaneBroken], None],
+    ) -> None:
+        super().__init__(ticket)
+        self.future = future
+        self._on_reply = on_reply
+        self._admitted = threading.Event()
+
+    def granted(self, grant: Grant) -> bool:
+        if self.future.done():
+            return False
+        self.future._started = True
+        frame = self.ticket.frame(grant.attempt)
+        try:
+            grant.lane.begin(frame, lambda reply: self._on_reply(self, grant, reply))
+        except CodecError as error:  # too large for the lane
+            self.failed(error)
+            return False
+        return True
+
+    def admitted(self) -> None:
+        self._admitted.set()
+
+    def wait_admitted(self) -> None:
+        """Block the submitter while the line is full."""
+        self._admitted.wait()
+
+    def answered(self, frame: bytes) -> None:
+        self._settle(lambda: self.future.set_result(frame))
+
+    def failed(self, error: BaseException) -> None:
+        self._admitted.set()
+        if isinstance(error, CancelledError):
+            if self.future.cancel():
+                return
+        else:
+            self._settle(lambda: self.future.set_exception(error))
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        try:
+            settle()
+        except InvalidStateError:
+            # The user cancelled it in this very moment: the cancellation stands.
+            if not self.future.cancelled():
+                raise
