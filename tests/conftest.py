@@ -6,7 +6,15 @@ import importlib.metadata
 
 from snakepit_mp import _accel
 
-pytest_plugins = ["fix_timeouts", "fix_leaks", "fix_impl", "fix_pool", "fix_store"]
+pytest_plugins = [
+    "fix_timeouts",
+    "fix_leaks",
+    "fix_impl",
+    "fix_pool",
+    "fix_store",
+    "fix_forkserver",
+    "fix_worker",
+]
 
 
 def pytest_report_header() -> str:

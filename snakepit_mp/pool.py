@@ -1,0 +1,441 @@
+"""What do users call? `Pool`: thin, without policy of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .adapter import Adapter, tool_name_of
+from .config import PoolConfig, StoreConfig
+from .core import events
+from .core.lifecycle import SERVING_STATES
+from .core.pool_state import Counters, WorkerRow
+from .errors import ConfigError, PoolClosed, SessionNotFound, WorkerStartError
+from .runtime.calls import Calls
+from .runtime.cleanup import SocketDirectory
+from .runtime.commands import Command, Commands
+from .runtime.engine import Engine
+from .runtime.incarnation import Incarnation
+from .runtime.mapped import ON_ERROR, mapped
+from .runtime.plan import ForkPlan
+from .runtime.preparation import refuse_in_unguarded_main
+from .runtime.waiter import Ticket
+from .session import Session
+from .store.session_store import SessionStore
+
+if TYPE_CHECKING:
+    from .bridge.server import BridgeServer
+
+__all__ = ["Pool", "WorkerInfo"]
+
+#: Items in flight for each worker in `Pool.map`, unless a window is given.
+_WINDOW_PER_WORKER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A row of `Pool.workers`. ``rss`` in bytes, ``age`` in seconds since it was spawned."""
+
+    id: int
+    incarnation: int
+    pid: int | None
+    state: str
+    address: str | None
+    lane: str
+    tasks: int
+    rss: int | None
+    age: float | None
+    session_id: str | None
+    command: str | None
+
+
+class Pool:
+    """A pool of supervised worker processes.
+
+    ``adapter``: an `Adapter` class, ``"package.module:Class"``, or ``None`` (callables
+    only). Settings are the fields of `PoolConfig`; a wrong one raises `ConfigError` that
+    names it. Construction does not wait for the workers: see `await_ready`.
+
+    >>> with Pool(workers=2) as pool:
+    ...     pool.execute(pow, (2, 10))
+    1024
+    """
+
+    def __init__(self, adapter: type[Adapter] | str | None = None, **settings: Any) -> None:
+        refuse_in_unguarded_main()
+        self.config = _configure(settings)
+        plan = ForkPlan.make(adapter, self.config)
+        self._closed = False
+        self._owner = os.getpid()
+        with ExitStack() as undo:
+            owned = self._open_store(undo)
+            self._directory = SocketDirectory.create()
+            undo.callback(self._directory.remove)
+            self._bridge = self._open_bridge()
+            if self._bridge is not None:
+                undo.callback(self._bridge.stop, 0)
+            self._engine = Engine(
+                self.config,
+                plan.with_directory(self._directory.path),
+                self._store.descriptors(),
+                self._directory,
+                on_end=functools.partial(_clear_away, owned, self._directory),
+            )
+            undo.pop_all()
+        tools = plan.known_tools(adapter)
+        if tools is not None:
+            self._engine.learn_tools(tools)
+        self._commands = Commands(self._engine)
+        self._calls = Calls(self._engine)
+        self._abandon = weakref.finalize(self, _abandon, self._engine, self._bridge, self._owner)
+        self._engine.start()
+
+    def _open_store(self, undo: ExitStack) -> SessionStore | None:
+        """Set the store; the one to be closed with the pool, if it is the pool's own."""
+        if isinstance(self.config.store, SessionStore):
+            self._store = self.config.store
+            return None
+        self._store = SessionStore(self.config.store)
+        undo.callback(self._store.close)
+        self._store.start_sweeping()
+        return self._store
+
+    # -- calls -------------------------------------------------------------------------
+
+    def execute(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run a tool or a function in a worker, wait, and return its value.
+
+        ``command``: a tool's name, a ``@tool`` function, or a callable, which travels by
+        cloudpickle. ``args``: a mapping gives keywords, a tuple or list positionals.
+        ``timeout``: seconds for line, start and execution together, default the tool's,
+        else the pool's; at the deadline the worker is ended and `TaskTimeout` raised.
+
+        Raises what the tool raised, with the remote traceback as its cause; `ToolNotFound`,
+        `InvalidArguments`, `CodecError`, `SessionNotFound` before anything is run;
+        `WorkerDied` if the worker died in the tool and the tool is not idempotent.
+        """
+        ready = self._prepare(command, args, session_id, timeout)
+        reply = self._calls.execute(self._ticket(ready, session_id, timeout))
+        if reply.error is not None:
+            try:
+                raise reply.error
+            finally:
+                del reply  # the traceback would keep the frame, and the frame the error
+        return reply.value
+
+    def submit(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Future[Any]:
+        """Like `execute`, but returns a future at once; blocks only while the line is full.
+
+        ``future.cancel()`` withdraws waiting work and stops running work.
+        """
+        ready = self._prepare(command, args, session_id, timeout)
+        return self._calls.submit(self._ticket(ready, session_id, timeout))
+
+    def stream(
+        self,
+        command: str | Callable[..., Any],
+        args: object = None,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Any]:
+        """The items of a streaming tool as they come; ``timeout`` is for each item, in seconds.
+
+        Closing the iterator stops the tool. The work starts with the first item asked for.
+        """
+        ready = self._prepare(command, args, session_id, timeout, streaming=True)
+        return self._calls.stream(self._ticket(ready, session_id, timeout, streaming=True))
+
+    def map(
+        self,
+        command: str | Callable[..., Any],
+        iterable: Iterable[Any],
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+        window: int | None = None,
+        ordered: bool = True,
+        on_error: str = "raise",
+    ) -> Iterator[Any]:
+        """The results for each item of ``iterable``, which may be infinite: it is read lazily.
+
+        Items are ``args`` of a tool; for a plain callable each item is its one argument.
+        ``window``: how many are in flight, default four per worker. ``on_error``:
+        ``"raise"`` ends the map, ``"return"`` yields the exception in place, ``"skip"``
+        leaves it out. ``timeout`` is for each item, in seconds. A map that ends early
+        withdraws what waits; what runs is finished, and its result dropped.
+        """
+        self._check_open()
+        if on_error not in ON_ERROR:
+            raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
+        if window is not None and window < 1:
+            raise ConfigError(f"window must be at least 1, not {window!r}")
+        size = window or _WINDOW_PER_WORKER * self.config.workers
+        plain = callable(command) and tool_name_of(command) is None
+
+        def submit(item: Any) -> Future[Any]:
+            args = (item,) if plain else item
+            return self.submit(command, args, session_id=session_id, timeout=timeout)
+
+        return mapped(submit, iter(iterable), size, ordered, on_error)
+
+    # -- sessions ----------------------------------------------------------------------
+
+    @property
+    def store(self) -> SessionStore:
+        """The store of this pool's sessions."""
+        return self._store
+
+    def session(
+        self,
+        session_id: str | None = None,
+        *,
+        ttl: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Open or create a session; one without a name is new and deleted when its ``with`` ends."""
+        self._check_open()
+        info = self._store.create_session(session_id, ttl=ttl, metadata=metadata)
+        return Session(self._store, info.id, self, delete_on_exit=session_id is None)
+
+    @property
+    def bridge_address(self) -> str | None:
+        """The gRPC target of the bridge; ``None`` without a bridge."""
+        return None if self._bridge is None else self._bridge.target
+
+    # -- what is going on --------------------------------------------------------------
+
+    def workers(self) -> list[WorkerInfo]:
+        """A row per worker slot."""
+        return [self._row(row, incarnation) for row, incarnation in self._engine.workers()]
+
+    def _row(self, row: WorkerRow, incarnation: Incarnation | None) -> WorkerInfo:
+        waiter = self._engine.waiter_of(row.request_id)
+        return WorkerInfo(
+            id=row.worker_id,
+            incarnation=row.incarnation,
+            pid=row.pid,
+            state=row.state.name,
+            address=None if incarnation is None else incarnation.address,
+            lane="grpc",
+            tasks=row.tasks,
+            rss=None if incarnation is None else incarnation.rss(),
+            age=None if incarnation is None else time.monotonic() - incarnation.spawned_at,
+            session_id=None if waiter is None else waiter.ticket.session_id,
+            command=None if waiter is None else waiter.ticket.command,
+        )
+
+    def stats(self) -> Counters:
+        """True counters since the pool was made."""
+        return self._engine.counters()
+
+    def await_ready(self, timeout: float | None = None, workers: int = 1) -> None:
+        """Wait until so many workers are ready; ``TimeoutError`` after ``timeout`` seconds.
+
+        Raises `WorkerStartError`, with what the start raised as its cause, where no worker
+        will ever be.
+        """
+        self._check_open()
+        if workers > self.config.workers:
+            raise ConfigError(f"await_ready(workers={workers}): the pool has {self.config.workers}")
+
+        def enough() -> bool:
+            up = sum(row.state in SERVING_STATES for row, _ in self._engine.workers())
+            return up >= workers or self._engine.failure() is not None
+
+        came = self._engine.wait_until(enough, timeout)
+        failure = self._engine.failure()
+        if failure is not None:
+            raise WorkerStartError(f"no worker can be started: {failure}") from failure
+        if not came:
+            raise TimeoutError(f"{workers} workers were not ready within {timeout} s")
+
+    # -- the end -----------------------------------------------------------------------
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until nothing is in line and nothing in hand; ``TimeoutError`` after ``timeout``."""
+        self._check_open()
+        if not self._engine.drain(timeout):
+            raise TimeoutError(f"the pool still had work in hand after {timeout} s")
+
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, grace: float | None = None
+    ) -> None:
+        """Take no more calls, finish those in line and in hand, end every process.
+
+        ``cancel_futures``: calls that wait in line are cancelled. ``grace``: seconds after
+        which what still runs is killed, default never. ``wait=False`` returns at once. A
+        second call is fine, and may be stricter.
+        """
+        if os.getpid() != self._owner:
+            return  # a forked copy: the pool belongs to its parent
+        self._closed = True
+        if self._bridge is not None:
+            self._bridge.stop(grace)
+        self._engine.handle(events.StopRequested(cancel_waiting=cancel_futures))
+        if grace is not None:
+            self._engine.watcher.after(grace, self._kill)
+        if not wait:
+            return
+        try:
+            self._engine.ended.wait()
+            self._engine.watcher.join()
+        except KeyboardInterrupt:
+            self._kill()
+            self._engine.ended.wait()
+            raise
+        self._abandon.detach()
+
+    def _kill(self) -> None:
+        self._engine.handle(events.KillRequested())
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.shutdown()
+        else:
+            self.shutdown(cancel_futures=True, grace=self.config.grace)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<Pool {self.config.name!r}: {self.config.workers} workers, {state}>"
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if os.getpid() != self._owner:
+            raise PoolClosed("this is a forked copy of the application; make a pool of its own")
+        if self._closed:
+            raise PoolClosed("the pool has been shut down")
+
+    def _prepare(
+        self,
+        command: str | Callable[..., Any],
+        args: object,
+        session_id: str | None,
+        timeout: float | None,
+        *,
+        streaming: bool = False,
+    ) -> Command:
+        self._check_open()
+        if session_id is not None and not self._store.exists(session_id):
+            raise SessionNotFound(
+                f"no session {session_id!r}; open it with pool.session({session_id!r})",
+                session_id=session_id,
+            )
+        return self._commands.prepare(
+            command, args, session_id=session_id, streaming=streaming, timeout=timeout
+        )
+
+    def _ticket(
+        self,
+        command: Command,
+        session_id: str | None,
+        timeout: float | None,
+        *,
+        streaming: bool = False,
+    ) -> Ticket:
+        return self._calls.ticket(
+            command.name,
+            command.body,
+            session_id=session_id,
+            streaming=streaming,
+            idempotent=command.idempotent,
+            timeout=_first(timeout, command.timeout, self.config.timeout),
+        )
+
+    def _open_bridge(self) -> BridgeServer | None:
+        if self.config.bridge is None:
+            return None
+        # Here, since importing the library must not import grpc.
+        from .bridge.server import BridgeServer
+
+        unix = self.config.bridge == "unix"
+        address = f"unix:{self._directory.bridge_path}" if unix else self.config.bridge
+        # Weakly: a server that keeps its pool alive would keep it for ever.
+        pool = weakref.ref(self)
+
+        def opened() -> Pool:
+            alive = pool()
+            if alive is None:
+                raise PoolClosed("the pool is gone")
+            return alive
+
+        server = BridgeServer(
+            self._store,
+            lambda name, args, session_id, timeout: opened().execute(
+                name, args, session_id=session_id, timeout=timeout
+            ),
+            lambda name, args, session_id, timeout: opened().stream(
+                name, args, session_id=session_id, timeout=timeout
+            ),
+            lambda: opened()._commands.tools(),
+            address=address,
+        )
+        server.start()
+        return server
+
+
+def _configure(settings: dict[str, Any]) -> PoolConfig:
+    known = {field.name for field in dataclasses.fields(PoolConfig)}
+    for name in settings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"Pool has no setting {name!r}{hint}")
+    config = PoolConfig(**settings)
+    if not isinstance(config.store, (StoreConfig, SessionStore)):
+        raise ConfigError(f"store must be a StoreConfig or a SessionStore, not {config.store!r}")
+    return config
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _clear_away(store: SessionStore | None, directory: SocketDirectory) -> None:
+    if store is not None:
+        store.close()
+    directory.remove()
+
+
+def _abandon(engine: Engine, bridge: BridgeServer | None, owner: int) -> None:
+    """The pool was dropped, or the interpreter ends, without `shutdown`: leave nothing behind."""
+    if os.getpid() != owner:
+        return
+    if bridge is not None:
+        bridge.stop(0)
+    engine.handle(events.StopRequested(cancel_waiting=True))
+    engine.handle(events.KillRequested())
+    engine.ended.wait()
