@@ -108,7 +108,7 @@ def encode_call(call: Call, *, allow_pickle: bool = False) -> bytes:
     """The body of a CALL frame; a `CodecError` names the path within ``args``."""
     if call.function is not None and not allow_pickle:
         raise CodecError(
-            "a callable can only be sent where pickle is allowed; name a tool instead",
+            "a callable travels by pickle, but allow_pickle is False; make it a @tool",
             path="command",
         )
     head = codec.encode((call.command, call.function, call.session_id, call.streaming))

@@ -39,8 +39,10 @@ ContextFactory = Callable[[str | None, int, float | None], Any]
 class Executor:
     """Runs the tools of an adapter, or callables where there is none.
 
-    ``adapter`` has been started already. `run` belongs to the main thread; `submit` and
-    `stop` may be called in any other.
+    ``adapter`` has been started already. ``on_session`` is called with a call's session
+    before its tool, ``on_abandoned`` with the number of a streaming request whose caller
+    may have left early, when the worker is free of it. `run` belongs to the main thread; `submit` and `stop` may
+    be called in any other.
     """
 
     def __init__(
@@ -49,20 +51,25 @@ class Executor:
         status: StatusPage,
         *,
         context: ContextFactory,
+        on_session: Callable[[str], object] = lambda session_id: None,
+        on_abandoned: Callable[[int], object] = lambda request_id: None,
         allow_pickle: bool = True,
     ) -> None:
         self._methods = {} if adapter is None else methods_of(adapter)
         self._status = status
         self._context = context
+        self._on_session = on_session
+        self._on_abandoned = on_abandoned
         self._allow_pickle = allow_pickle
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stopping = False
         self._runner = asyncio.Runner()  # makes its loop when it is first used
 
-    def submit(self, frame: bytes) -> Job:
+    def submit(self, frame: bytes, *, streaming: bool = False) -> Job:
         """Have a CALL frame run. `CodecError` if it is none, `JobRefused` after `stop`."""
-        job = Job(frame)
+        # A stream may be left early and its worker go on; it comes back through the inbox.
+        job = Job(frame, abandoned=self._inbox.put) if streaming else Job(frame)
         with self._lock:
             if self._stopping:
                 raise JobRefused
@@ -85,12 +92,15 @@ class Executor:
 
     def _run_next(self) -> bool:
         job = self._inbox.get()
-        if self._stopping:
-            if job is not None:
-                job.refuse()
-                return True  # up to the end mark, which `stop` has put
+        if job is None:  # the end mark, which `stop` has put
             return False
-        if job is not None and not job.cancelled:
+        if job.finished:
+            self._on_abandoned(job.header.request_id)
+        elif self._stopping:
+            job.refuse()
+        elif job.cancelled:
+            job.finish(b"")  # nobody reads it
+        else:
             self._perform(job)
         return True
 
@@ -109,6 +119,8 @@ class Executor:
         """The last frame of the reply."""
         header = job.header
         call = decode_call(job.frame, allow_pickle=self._allow_pickle)
+        if call.session_id is not None:
+            self._on_session(call.session_id)
         invoke = self._prepare(call, header)
         self._status.entered(header.request_id)
         result = invoke()

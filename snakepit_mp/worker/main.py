@@ -63,6 +63,10 @@ def _start(boot: WorkerBoot) -> tuple[Adapter | None, Executor, WorkerServer]:
         adapter,
         StatusPage.attach(boot.status_fd),
         context=_contexts_of(boot),
+        on_session=lambda session_id: _note_session(boot, session_id),
+        on_abandoned=lambda number: _tell(
+            boot.channel, {"event": "released", "request_id": number}
+        ),
         allow_pickle=boot.allow_pickle,
     )
     # No earlier: an adapter's start may fork, which is best done without threads.
@@ -77,6 +81,11 @@ def _contexts_of(boot: WorkerBoot) -> Any:
         return SessionContext(boot.store, session_id, attempt=attempt, deadline=deadline)
 
     return context
+
+
+def _note_session(boot: WorkerBoot, session_id: str) -> None:
+    if boot.store is not None:
+        boot.store.note_worker(session_id, boot.worker_id)
 
 
 def _listen(channel: socket.socket, executor: Executor) -> None:
