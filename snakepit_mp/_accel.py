@@ -7,6 +7,7 @@ where it is there.
 
 from __future__ import annotations
 
+import importlib
 import os
 from types import ModuleType
 
@@ -20,7 +21,8 @@ def _load() -> ModuleType | None:
     if order == "python":
         return None
     try:
-        from . import _speedups
+        # By name: a linter that sees no source of it would take `from .` for the whole package.
+        return importlib.import_module("._speedups", __package__)
     except ImportError as error:
         if order == "c":
             raise ImportError(
@@ -29,7 +31,6 @@ def _load() -> ModuleType | None:
                 "SNAKEPIT_MP_BUILD_EXTENSION=yes."
             ) from error
         return None
-    return _speedups
 
 
 #: The compiled module, or ``None``.
