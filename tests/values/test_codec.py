@@ -199,6 +199,8 @@ class TestDamage:
             (encoding(0x00, 0x00), "byte 2: the value has ended, but not the bytes"),
             (encoding(0x62, 0x00), "byte 3: it needs more bytes"),
             (encoding(0x61, 0x44, b"abc"), "byte 2: it needs more bytes"),
+            (encoding(0x08, b"\xff\xff\xff"), "byte 1: it needs more bytes"),
+            (encoding(0x08, b"\xff" * 4, b"\0" * 7), "byte 1: it needs more bytes"),
             (encoding(0x41, 0x80), "byte 1: a str is not ASCII"),
             (encoding(0x06, b"\x09\0\0\0", b"12345678\xff"), "byte 1: a str is not ASCII"),
             (encoding(0x06, b"\x09\0\0\0", b"1234567\xff9"), "byte 1: a str is not ASCII"),

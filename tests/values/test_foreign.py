@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 import pickle
+import sys
 import threading
 from fractions import Fraction
 
@@ -71,6 +72,14 @@ def pickled(payload):
 def test_exact_type_comes_back(codec_impl, value):
     result = codec_impl.decode(codec_impl.encode([value], allow_pickle=True), allow_pickle=True)
     assert same(result, [value])
+
+
+def test_without_numpy_nothing_is_an_array(codec_impl, monkeypatch):
+    """A process that has not imported NumPy does not do so to find that out."""
+    monkeypatch.delitem(sys.modules, "numpy")
+    with pytest.raises(CodecError, match="there is no encoding for type object"):
+        codec_impl.encode(object())
+    assert "numpy" not in sys.modules
 
 
 def test_object_array(codec_impl):
