@@ -108,7 +108,7 @@ class _Server:
             if self._plan.import_in == "server":
                 adapter = import_adapter(self._plan)
                 tools = {} if adapter is None else tools_of(adapter)
-        refuse_threads(blame.culprit)
+        refuse_threads(blame)
         self._heritage = Heritage(
             os.getpid(), self._disown, self._plan, store, adapter, collect=gc.isenabled()
         )

@@ -24,7 +24,7 @@ __all__ = [
     "reap",
     "signal_name",
     "stops",
-    "thread_count",
+    "thread_ids",
 ]
 
 ON_LINUX = sys.platform == "linux"
@@ -82,11 +82,11 @@ def exit_descriptor(pid: int) -> int:
         queue.close()
 
 
-def thread_count() -> int:
-    """How many threads this process has; elsewhere than on Linux, those Python knows of."""
+def thread_ids() -> set[int]:
+    """The threads of this process; elsewhere than on Linux, those Python knows of."""
     if ON_LINUX:
-        return len(os.listdir("/proc/self/task"))
-    return threading.active_count()
+        return {int(task) for task in os.listdir("/proc/self/task")}
+    return {thread.native_id or 0 for thread in threading.enumerate()}
 
 
 def reap(before: Callable[[int], object], *, wait: bool = False) -> tuple[int, int] | None:

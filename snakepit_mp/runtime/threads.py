@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 from ..errors import WorkerStartError
-from .kernel import thread_count
+from .kernel import thread_ids
 
 __all__ = ["ThreadBlame", "refuse_threads"]
 
+# A thread that was joined may be listed for another moment, whose end nothing announces.
+_LEAVING = 0.1
+_GLANCE = 0.001
+
 
 class ThreadBlame(MetaPathFinder):
-    """A context in which each imported module is asked whether it left a thread behind.
-
-    ``culprit``: the first module after whose execution there were more threads than one.
-    """
+    """A context in which each imported module is asked which threads it left behind."""
 
     def __init__(self) -> None:
-        self.culprit: str | None = None
+        self._known = thread_ids()
+        self._left: list[tuple[str, set[int]]] = []
 
     def __enter__(self) -> ThreadBlame:
         sys.meta_path.insert(0, self)
@@ -29,6 +32,11 @@ class ThreadBlame(MetaPathFinder):
 
     def __exit__(self, *_: object) -> None:
         sys.meta_path.remove(self)
+
+    def culprit(self) -> str | None:
+        """The first module that left a thread which is still there, where it can be told."""
+        alive = thread_ids()
+        return next((module for module, threads in self._left if threads & alive), None)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -55,20 +63,36 @@ class ThreadBlame(MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             vars(loader).pop("exec_module", None)  # one loader may serve several modules
             execute(module)
-            if self.culprit is None and thread_count() > 1:
-                self.culprit = module.__name__
+            self._note(module.__name__)
 
         loader.exec_module = exec_module  # type: ignore[union-attr,method-assign]
 
+    def _note(self, module: str) -> None:
+        # Modules imported by this one were asked before.
+        started = thread_ids() - self._known
+        if started:
+            self._left.append((module, started))
+            self._known |= started
 
-def refuse_threads(culprit: str | None = None) -> None:
+
+def refuse_threads(blame: ThreadBlame | None = None) -> None:
     """Raise `WorkerStartError` if this process has more threads than one."""
-    count = thread_count()
-    if count == 1:
+    if len(thread_ids()) == 1 or _are_leaving():
         return
-    whose = f"importing {culprit!r} started" if culprit else "the imports left"
+    culprit = None if blame is None else blame.culprit()
+    whose = "the imports left" if culprit is None else f"importing {culprit!r} started"
     raise WorkerStartError(
-        f"workers cannot be forked: {whose} threads in the fork server (it has {count}, where "
-        'only 1 is safe). Pool(..., import_in="worker") imports the adapter in each worker, '
-        "after the fork; or start the threads in Adapter.start()"
+        f"workers cannot be forked: {whose} threads in the fork server (it has "
+        f"{len(thread_ids())}, where only 1 is safe). "
+        'Pool(..., import_in="worker") imports the adapter in each worker, after the fork; '
+        "or start the threads in Adapter.start()"
     )
+
+
+def _are_leaving() -> bool:
+    limit = time.monotonic() + _LEAVING
+    while time.monotonic() < limit:
+        time.sleep(_GLANCE)
+        if len(thread_ids()) == 1:
+            return True
+    return False

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from snakepit_mp.errors import ConfigError
 from snakepit_mp.runtime import cleanup
 from snakepit_mp.runtime.cleanup import SocketDirectory, kill_group, remove_if_abandoned, sweep
@@ -127,7 +128,7 @@ def test_too_long_a_path_is_an_error_that_says_what_to_do(base, monkeypatch):
     deep.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with pytest.raises(ConfigError, match="path is too long.*Set TMPDIR"):
+    with pytest.raises(ConfigError, match=r"path is too long.*Set TMPDIR"):
         SocketDirectory.create()
 
 
