@@ -1,0 +1,256 @@
+"""What a request is owed: places in line, deaths, deadlines, cancellation."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+import pytest
+from pool_play import Play, without_timers
+
+from snakepit_mp.core.events import (
+    DeadlineExpired,
+    Phase,
+    QueueTimeExpired,
+    RequestCancelled,
+    RequestCompleted,
+    RequestProgressed,
+    WorkerExited,
+)
+from snakepit_mp.core.instructions import (
+    AdmitRequest,
+    Death,
+    Deaths,
+    FailRequest,
+    GrantRequest,
+    Instruction,
+    KillWorker,
+)
+from snakepit_mp.errors import PoolSaturated, QueueTimeout, TaskTimeout
+
+NOT_ENTERED = [None, Phase.IDLE, Phase.TAKEN]
+ENTERED = [Phase.ENTERED, Phase.DONE]
+
+
+def failure(instructions: list[Instruction], request_id: int = 1) -> object:
+    """What the request failed with; it failed once."""
+    (failed,) = [
+        one.failure
+        for one in instructions
+        if isinstance(one, FailRequest) and one.request_id == request_id
+    ]
+    return failed
+
+
+def busy(**settings: object) -> Play:
+    """One worker, which has request 1 in hand."""
+    play = Play(**settings).up()
+    play.submit(1)
+    return play
+
+
+# --- the line ---
+
+
+def test_idle_worker_gets_the_request_at_once() -> None:
+    assert Play().up().submit(1) == [AdmitRequest(1), GrantRequest(1, 0, 1, attempt=1)]
+
+
+def test_request_waits_for_a_busy_worker() -> None:
+    play = busy()
+    assert play.submit(2) == [AdmitRequest(2)]
+    assert play(RequestCompleted(1, 0, 1)) == [GrantRequest(2, 0, 1, attempt=1)]
+
+
+def test_submitter_is_held_back_until_there_is_room() -> None:
+    play = busy(queue_size=1)
+    assert play.submit(2) == [AdmitRequest(2)]
+    assert play.submit(3) == []
+    assert play(RequestCompleted(1, 0, 1)) == [GrantRequest(2, 0, 1, 1), AdmitRequest(3)]
+
+
+def test_full_line_refuses_if_told_so() -> None:
+    play = busy(queue_size=1, on_full="raise")
+    play.submit(2)
+    refused = failure(play.submit(3), 3)
+    assert isinstance(refused, PoolSaturated)
+    assert "1 calls wait" in str(refused)
+
+
+def test_cancelling_a_waiting_request_admits_the_next() -> None:
+    play = busy(queue_size=1)
+    play.submit(2)
+    play.submit(3)
+    instructions = play(RequestCancelled(2))
+    assert isinstance(failure(instructions, 2), CancelledError)
+    assert instructions[1:] == [AdmitRequest(3)]
+
+
+# --- deaths ---
+
+
+@pytest.mark.parametrize("phase", NOT_ENTERED)
+def test_request_that_was_not_entered_goes_round_silently(phase: Phase | None) -> None:
+    play = busy()
+    play.submit(2)
+    assert all(not isinstance(one, FailRequest) for one in play(WorkerExited(0, 1, phase)))
+    assert play.ready(0, 2) == [GrantRequest(1, 0, 2, attempt=1)]  # before 2
+
+
+@pytest.mark.parametrize("phase", ENTERED)
+def test_entered_request_fails(phase: Phase) -> None:
+    death = Death(0, 1, request_id=1, entered=True, attempt=1)
+    assert failure(busy()(WorkerExited(0, 1, phase))) == Deaths((death,), poison=False)
+
+
+@pytest.mark.parametrize("phase", ENTERED)
+def test_entered_request_runs_again_if_that_is_safe(phase: Phase) -> None:
+    play = Play().up()
+    play.submit(1, idempotent=True)
+    play(WorkerExited(0, 1, phase))
+    assert play.ready(0, 2) == [GrantRequest(1, 0, 2, attempt=2)]
+
+
+def test_another_idle_worker_takes_over_at_once() -> None:
+    play = Play(workers=2).up()
+    play.submit(1)
+    assert GrantRequest(1, 1, 1, attempt=1) in play(WorkerExited(0, 1, Phase.TAKEN))
+
+
+def test_stream_that_has_delivered_does_not_run_again() -> None:
+    play = Play().up()
+    play.submit(1, idempotent=True, streaming=True)
+    play(RequestProgressed(1))
+    assert isinstance(failure(play(WorkerExited(0, 1, Phase.ENTERED))), Deaths)
+
+
+def test_stream_that_has_delivered_was_entered_whatever_the_page_says() -> None:
+    play = Play().up()
+    play.submit(1, idempotent=True, streaming=True)
+    play(RequestProgressed(1))
+    deaths = failure(play(WorkerExited(0, 1, None)))
+    assert deaths == Deaths((Death(0, 1, 1, entered=True, attempt=1),), poison=False)
+
+
+def test_item_that_comes_after_the_death_ends_the_request() -> None:
+    """It waits for its rerun, which would deliver that item again."""
+    play = Play().up()
+    play.submit(1, idempotent=True, streaming=True)
+    play(WorkerExited(0, 1, Phase.ENTERED))
+    assert isinstance(failure(play(RequestProgressed(1))), Deaths)
+    assert play.ready(0, 2) == []
+
+
+def test_reply_that_comes_after_the_death_spares_the_rerun() -> None:
+    play = Play().up()
+    play.submit(1, idempotent=True)
+    play(WorkerExited(0, 1, Phase.DONE))
+    play(RequestCompleted(1, 0, 1))
+    assert play.state.counters().completed == 1
+    assert play.ready(0, 2) == []
+
+
+def test_reply_that_comes_after_the_next_grant_is_late() -> None:
+    play = Play(workers=2).up()
+    play.submit(1, idempotent=True)
+    play(WorkerExited(0, 1, Phase.DONE))
+    assert play.row(1).request_id == 1
+    assert play(RequestCompleted(1, 0, 1)) == []
+    assert play.row(1).request_id == 1
+
+
+@pytest.mark.parametrize("phase", [*NOT_ENTERED, *ENTERED])
+def test_request_that_kills_worker_after_worker_is_quarantined(phase: Phase | None) -> None:
+    play = Play(poison_after=3).up()
+    play.submit(1, idempotent=True)
+    for incarnation in (1, 2):
+        play(WorkerExited(0, incarnation, phase))
+        play.ready(0, incarnation + 1)
+    deaths = failure(play(WorkerExited(0, 3, phase)))
+    assert isinstance(deaths, Deaths)
+    assert deaths.poison
+    assert [death.incarnation for death in deaths.deaths] == [1, 2, 3]
+    entered = phase in ENTERED
+    assert [death.attempt for death in deaths.deaths] == ([1, 2, 3] if entered else [1, 1, 1])
+
+
+# --- deadlines and cancellation ---
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"), [(DeadlineExpired(1), TaskTimeout), (RequestCancelled(1), CancelledError)]
+)
+def test_running_request_is_ended_with_its_worker(event: object, kind: type[Exception]) -> None:
+    play = busy()
+    instructions = play(event)  # type: ignore[arg-type]
+    assert instructions[0] == KillWorker(0, 1)
+    assert isinstance(failure(instructions), kind)
+    assert play(RequestCompleted(1, 0, 1)) == []  # in the same instant: too late
+    assert without_timers(play(WorkerExited(0, 1))) != []  # replaced at once: it had served
+    assert play.worker().name == "SPAWNING"
+
+
+def test_deadline_of_a_request_that_was_never_admitted() -> None:
+    play = busy(queue_size=1)
+    play.submit(2)
+    play.submit(3)
+    instructions = play(DeadlineExpired(3))
+    timeout = failure(instructions, 3)
+    assert isinstance(timeout, TaskTimeout)
+    assert not timeout.entered
+    assert len(instructions) == 1
+
+
+def test_deadline_says_whether_a_worker_had_it() -> None:
+    timeout = failure(busy()(DeadlineExpired(1)))
+    assert isinstance(timeout, TaskTimeout)
+    assert timeout.entered
+    assert "while a worker had it" in str(timeout)
+
+
+def test_time_in_line() -> None:
+    play = busy()
+    play.submit(2)
+    assert isinstance(failure(play(QueueTimeExpired(2)), 2), QueueTimeout)
+    assert play(QueueTimeExpired(1)) == []  # it runs
+
+
+def test_time_in_line_is_over_once_a_worker_had_it() -> None:
+    play = busy()
+    play(WorkerExited(0, 1, Phase.TAKEN))
+    assert play(QueueTimeExpired(1)) == []
+    assert play.ready(0, 2) == [GrantRequest(1, 0, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [RequestCancelled(1), DeadlineExpired(1), QueueTimeExpired(1), RequestProgressed(1)],
+)
+@pytest.mark.parametrize("over", ["never was", "completed", "failed"])
+def test_events_about_requests_that_are_over_are_late(event: object, over: str) -> None:
+    play = Play().up()
+    if over != "never was":
+        play.submit(1)
+        play(RequestCompleted(1, 0, 1) if over == "completed" else WorkerExited(0, 1, Phase.DONE))
+    assert play(event) == []  # type: ignore[arg-type]
+
+
+def test_every_failure_is_an_instance_of_its_own() -> None:
+    """Exceptions collect tracebacks: two callers must not share one."""
+    play = busy()
+    play.submit(2)
+    assert failure(play(RequestCancelled(1)), 1) is not failure(play(RequestCancelled(2)), 2)
+
+
+def test_counts_add_up() -> None:
+    play = Play(workers=2, queue_size=1, on_full="raise").up()
+    for request_id in (1, 2, 3):
+        play.submit(request_id, idempotent=True)
+    play.submit(4)  # refused
+    play(RequestCompleted(1, 0, 1), DeadlineExpired(3))
+    play.submit(5)
+    play(RequestCancelled(5), WorkerExited(1, 1, Phase.ENTERED))
+    counters = play.state.counters()
+    assert (counters.submitted, counters.completed, counters.failed) == (5, 1, 1)
+    assert (counters.timed_out, counters.cancelled, counters.rerun) == (1, 1, 1)
+    assert (counters.waiting, counters.running) == (1, 0)
+    assert (counters.worker_deaths, counters.restarts) == (1, 1)
