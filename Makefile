@@ -16,9 +16,6 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL_HERE := PYTHONWARNINGS='ignore:Editable installation' \
 	$(BIN)/python $(PIP_INSTALL) --editable '.[digits]'
 PYTEST := $(BIN)/python -m pytest
-# Tests need no annotations; those they have are checked.
-MYPY_TESTS := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls \
-	--allow-untyped-decorators --cache-dir .mypy_cache/tests
 SOURCES := pyproject.toml setup.py $(wildcard _speedups/*)
 
 ifeq ($(SWITCH),no)
@@ -65,7 +62,6 @@ lint: develop $(PROTOS_VENV)/protos.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy $(MYPY_TESTS) tests benchmarks
 	$(BIN)/python tools/check_stubs.py
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length 100 _speedups
 	$(BIN)/lint-imports

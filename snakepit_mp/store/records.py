@@ -19,7 +19,18 @@ __all__ = [
     "RawVariable",
     "SessionInfo",
     "Variable",
+    "inline_words",
+    "is_session",
+    "is_variable",
+    "key",
+    "number_in",
+    "read_block",
+    "read_value",
+    "seconds",
+    "session_name",
     "session_record",
+    "text",
+    "variable_name",
     "variable_record",
 ]
 

@@ -14,7 +14,12 @@ from .segment import Segment
 from .sessions import Place, Sessions, digest_of
 from .stripe import NUMBERS, Operation, Stripes
 
-__all__ = ["NewVariable", "Update", "Variables"]
+__all__ = [
+    "NewVariable",
+    "Update",
+    "Variables",
+    "not_found",
+]
 
 
 class NewVariable(NamedTuple):
