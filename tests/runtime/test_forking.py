@@ -1,0 +1,75 @@
+"""The application is killed: nothing of its fork server is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from fix_forkserver import wait_readable
+from fix_pool import until
+from fix_timeouts import scaled
+
+SCRIPT = Path(__file__).parents[1] / "isolated" / "fork_application.py"
+
+
+@pytest.fixture
+def start_application(tmp_path):
+    """Runs the script and returns its process with what it printed."""
+    started = []
+
+    def start(mode):
+        process = subprocess.Popen(
+            [sys.executable, SCRIPT, mode],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        facts = json.loads(process.stdout.readline())
+        started.append((process, facts))
+        return process, facts
+
+    yield start
+    for process, facts in started:
+        if facts["bystander"]:
+            os.kill(facts["bystander"], signal.SIGKILL)
+        with process:
+            process.kill()
+
+
+def gone_within(pidfds, seconds):
+    """Which of them ended in time; dead is dead, whether somebody has reaped them or not."""
+    limit = time.monotonic() + scaled(seconds)
+    ended = [wait_readable(fd, max(limit - time.monotonic(), 0) / scaled(1)) for fd in pidfds]
+    for fd in pidfds:
+        os.close(fd)
+    return ended
+
+
+@pytest.mark.parametrize("mode", ["serving", "importing", "serving,held", "importing,held"])
+def test_nothing_outlives_the_application_for_a_second(start_application, mode):
+    application, facts = start_application(mode)
+    pidfds = [os.pidfd_open(pid) for pid in facts["pids"]]
+    assert len(pidfds) == (2 if "importing" in mode else 7)
+    application.kill()
+    assert all(gone_within(pidfds, 1))
+    assert not Path(facts["directory"]).exists()
+    if facts["bystander"]:
+        os.kill(facts["bystander"], 0)
+
+
+def test_a_stopped_application_is_not_gone(start_application):
+    application, facts = start_application("serving")
+    server, worker, near, _, other = facts["pids"][:5]
+    application.send_signal(signal.SIGSTOP)
+    os.kill(worker, signal.SIGKILL)
+    assert all(gone_within([os.pidfd_open(near)], 10))
+    until(lambda: worker not in [child.pid for child in psutil.Process(server).children()])
+    assert other in [child.pid for child in psutil.Process(server).children()]
