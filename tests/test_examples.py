@@ -14,11 +14,28 @@ pytest.importorskip("tqdm", reason="the example's extra, digits, is not installe
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
+#: Runs the example with an application that misreads an image; its workers do not.
+MISREADING = """
+import sys
+sys.path.insert(0, {examples!r})
+import digits
 
-@pytest.fixture
-def digits() -> subprocess.CompletedProcess[str]:
+honest = digits.read_digits
+
+def misread(*args):
+    labels = honest(*args)
+    labels[7] += 1
+    return labels
+
+if __name__ == "__main__":
+    digits.read_digits = misread
+    sys.exit(digits.main())
+"""
+
+
+def run(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "digits.py"), "--batch", "16"],
+        [sys.executable, "-W", "error", str(script), *options],
         capture_output=True,
         text=True,
         timeout=scaled(100),
@@ -26,37 +43,20 @@ def digits() -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_digits_survive_a_kill(digits: subprocess.CompletedProcess[str]) -> None:
+def test_digits_survive_a_kill() -> None:
+    digits = run(EXAMPLES / "digits.py", "--batch", "16")
     assert digits.returncode == 0, digits.stderr
+    assert digits.stderr == ""
+    progress = [line for line in digits.stdout.splitlines() if line.startswith("reading: ")]
+    assert progress == [f"reading: {count} of 113 batches" for count in (28, 56, 84, 112)]
     assert "was killed with SIGKILL" in digits.stdout
     assert "incarnation 2, took its place" in digits.stdout
     assert digits.stdout.endswith("image for image as in one process\n")
 
 
-def test_digits_show_plain_progress_without_a_terminal(
-    digits: subprocess.CompletedProcess[str],
-) -> None:
-    progress = [line for line in digits.stdout.splitlines() if line.startswith("reading: ")]
-    assert progress == [f"reading: {count} of 113 batches" for count in (28, 56, 84, 112)]
-    assert digits.stderr == ""
-
-
-def test_digits_fail_where_the_pool_reads_otherwise(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The workers import the example afresh, so that only the application reads wrongly."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.delitem(sys.modules, "digits", raising=False)
-    monkeypatch.setattr(sys, "argv", ["digits.py", "--batch", "100"])
-    import digits
-
-    honest = digits.read_digits
-
-    def misread(*args: object) -> object:
-        labels = honest(*args)
-        labels[7] += 1
-        return labels
-
-    monkeypatch.setattr(digits, "read_digits", misread)
-    assert digits.main() == 1
-    assert capsys.readouterr().err == "NOT as in one process: images [7]\n"
+def test_digits_fail_where_the_pool_reads_otherwise(tmp_path: Path) -> None:
+    script = tmp_path / "misreading.py"
+    script.write_text(MISREADING.format(examples=str(EXAMPLES)))
+    digits = run(script, "--batch", "100")
+    assert digits.returncode == 1
+    assert digits.stderr == "NOT as in one process: images [7]\n"

@@ -1,0 +1,26 @@
+"""What do the benchmarks share? Pools that are ready and warm, ours and the peers'."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+
+import pytest
+from apparatus import WORKERS, Echo
+
+from snakepit_mp import Pool, _accel
+
+
+def pytest_report_header() -> str:
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in ("grpcio", "protobuf"))
+    return f"snakepit_mp: implementation {_accel.implementation!r}, {', '.join(versions)}"
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    """Two workers that have both been used, without a bridge."""
+    with Pool(Echo, workers=WORKERS, bridge=None) as pool:
+        pool.await_ready(workers=WORKERS)
+        for _ in range(4 * WORKERS):
+            pool.execute("echo", (-1,))
+        yield pool

@@ -1,0 +1,172 @@
+"""Which figures does the project promise, and what are they here? Prints a table of medians.
+
+    python benchmarks/figures.py
+
+Each figure stands beside something that everybody knows, measured in the same run, since
+only such a ratio means something on another machine.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+
+from apparatus import WORKERS, Echo, Nursery, plain_grpc, private_memory, seconds
+
+from snakepit_mp import Pool, implementation
+
+_TIMED_IMPORT = """
+import sys, time
+began = time.perf_counter()
+import snakepit_mp
+print(time.perf_counter() - began, "grpc" in sys.modules or "numpy" in sys.modules)
+"""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row: what was measured, what it is, what it is compared with, what was hoped for."""
+
+    what: str
+    value: str
+    beside: str
+    goal: str = ""
+
+
+def typical(action: Callable[[], object], rounds: int) -> float:
+    """Median seconds, after a tenth of the rounds to warm up."""
+    for _ in range(rounds // 10):
+        action()
+    return median(seconds(action) for _ in range(rounds))
+
+
+def micro(value: float) -> str:
+    return f"{1e6 * value:,.0f} µs"
+
+
+def milli(value: float) -> str:
+    return f"{1e3 * value:,.1f} ms"
+
+
+def calls() -> Iterator[Figure]:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(WORKERS, mp_context=context) as executor:
+        theirs = typical(lambda: executor.submit(abs, -1).result(), 1000)
+    with plain_grpc() as call:
+        plain = typical(lambda: call(b"-1"), 1000)
+    with Pool(Echo, workers=WORKERS, bridge=None) as pool:
+        pool.await_ready(workers=WORKERS)
+        ours = typical(lambda: pool.execute("echo", (-1,)), 1000)
+    beside = f"{ours / plain:.1f} times plain gRPC ({micro(plain)}), "
+    beside += f"{ours / theirs:.1f} times `ProcessPoolExecutor` ({micro(theirs)})"
+    yield Figure("`execute` of a no-op over gRPC", micro(ours), beside)
+
+
+def starts(bare: float) -> Iterator[Figure]:
+    goals = {"started": ("fork → READY", ""), "serving": ("fork → gRPC serving", "")}
+    with Nursery() as nursery:
+        for event, (what, goal) in goals.items():
+            times = []
+            for _ in range(20):
+                worker = nursery.spawn()
+                times.append(seconds(lambda w=worker, e=event: nursery.until(w, e)))
+                nursery.bury(worker)
+            value = median(times)
+            yield Figure(what, milli(value), f"{value / bare:.2f} times a bare interpreter", goal)
+    many = median(start_of(64) for _ in range(3))
+    beside = f"{many / bare:.0f} times a bare interpreter"
+    yield Figure("64 workers serving, from `Pool(...)`", f"{many:.2f} s", beside, "1.5 s")
+
+
+def start_of(workers: int) -> float:
+    pools = []
+
+    def start() -> None:
+        pools.append(Pool(workers=workers, bridge=None))
+        pools[0].await_ready(workers=workers)
+
+    try:
+        return seconds(start)
+    finally:
+        for pool in pools:
+            pool.shutdown(grace=0)
+
+
+def imports(bare: float) -> Iterator[Figure]:
+    times = []
+    for _ in range(15):
+        command = [sys.executable, "-c", _TIMED_IMPORT]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        if out[1] != "False":
+            raise SystemExit("import snakepit_mp has loaded grpc or numpy")
+        times.append(float(out[0]))
+    value = median(times)
+    beside = f"{value / bare:.1f} times a bare interpreter"
+    yield Figure("`import snakepit_mp`, without gRPC and NumPy", milli(value), beside, "60 ms")
+
+
+def memory() -> Iterator[Figure]:
+    with Pool(workers=8, bridge=None) as pool:
+        pool.await_ready(workers=8)
+        each = [private_memory(row.pid) for row in pool.workers() if row.pid is not None]
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        bare = private_memory(process.pid)
+        process.communicate(b"\n")
+    value = median(each)
+    beside = f"{value / bare:.1f} times a bare interpreter ({bare / 1e6:.1f} MB)"
+    what = "private memory of an idle worker that serves gRPC"
+    yield Figure(what, f"{value / 1e6:.1f} MB", beside, "8 MB")
+
+
+def variables() -> Iterator[Figure]:
+    with (
+        Pool(workers=1, bridge=None) as pool,
+        multiprocessing.get_context("forkserver").Manager() as manager,
+        pool.session() as session,
+    ):
+        session.register_variable("x", "float", 0.5, constraints={"min": 0.0, "max": 2.0})
+        theirs = manager.dict(x=0.5)
+        for what, ours, other in (
+            ("read a float variable", lambda: session["x"], lambda: theirs["x"]),
+            (
+                "write a float variable, validated",
+                lambda: session.__setitem__("x", 0.7),
+                lambda: theirs.__setitem__("x", 0.7),
+            ),
+        ):
+            mine, peer = typical(ours, 5000), typical(other, 1000)
+            beside = f"{mine / peer:.2f} times `Manager().dict()` ({micro(peer)})"
+            yield Figure(what, micro(mine), beside)
+
+
+def main() -> None:
+    bare = median(
+        seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+        for _ in range(15)
+    )
+    print(
+        f"Python {platform.python_version()}, implementation {implementation!r}, "
+        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; "
+        f"a bare interpreter starts and ends in {milli(bare)}\n"
+    )
+    print("| what | median | beside, in the same run | goal |\n| --- | --- | --- | --- |")
+    for figures in (calls(), starts(bare), imports(bare), memory(), variables()):
+        for figure in figures:
+            print(f"| {figure.what} | {figure.value} | {figure.beside} | {figure.goal} |")
+
+
+if __name__ == "__main__":
+    main()
