@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["PoolConfig", "RestartPolicy", "StoreConfig", "available_cpus", "available_memory"]
+__all__ = ["PoolConfig", "RestartPolicy", "StoreConfig", "available_cpus", "available_memory", "check_timeout"]
 
 _LANES = ("auto", "grpc")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -48,6 +48,13 @@ def _read_number(path: Path) -> int | None:
     except (OSError, IndexError):
         return None  # no cgroup v2 here: there is no limit to respect
     return int(text) if text.isdigit() else None
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """The time-out of a call, if it is ``None`` or a number of seconds above 0."""
+    if timeout is not None:
+        _number("call", "timeout", timeout, above=0)
+    return timeout
 
 
 def available_cpus() -> int:

@@ -8,7 +8,7 @@ import functools
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter, tool_name_of
-from .config import PoolConfig, StoreConfig
+from .config import PoolConfig, StoreConfig, check_timeout
 from .core import events
 from .core.lifecycle import SERVING_STATES
 from .core.pool_state import Counters, WorkerRow
@@ -40,6 +40,9 @@ __all__ = ["Pool", "WorkerInfo"]
 
 #: Items in flight for each worker in `Pool.map`, unless a window is given.
 _WINDOW_PER_WORKER = 4
+
+#: Seconds that the bridge's last replies may take, when every call has been answered.
+_FAREWELL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Pool:
                 plan.with_directory(self._directory.path),
                 self._store.descriptors(),
                 self._directory,
-                on_end=functools.partial(_clear_away, owned, self._directory),
+                on_end=functools.partial(_clear_away, self._bridge, owned, self._directory),
             )
             undo.pop_all()
         tools = plan.known_tools(adapter)
@@ -97,7 +100,7 @@ class Pool:
             self._engine.learn_tools(tools)
         self._commands = Commands(self._engine)
         self._calls = Calls(self._engine)
-        self._abandon = weakref.finalize(self, _abandon, self._engine, self._bridge, self._owner)
+        self._abandon = weakref.finalize(self, _abandon, self._engine, self._owner)
         self._engine.start()
 
     def _open_store(self, undo: ExitStack) -> SessionStore | None:
@@ -162,7 +165,7 @@ class Pool:
         *,
         session_id: str | None = None,
         timeout: float | None = None,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """The items of a streaming tool as they come; ``timeout`` is for each item, in seconds.
 
         Closing the iterator stops the tool. The work starts with the first item asked for.
@@ -180,7 +183,7 @@ class Pool:
         window: int | None = None,
         ordered: bool = True,
         on_error: str = "raise",
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """The results for each item of ``iterable``, which may be infinite: it is read lazily.
 
         Items are ``args`` of a tool; for a plain callable each item is its one argument.
@@ -294,8 +297,6 @@ class Pool:
         if os.getpid() != self._owner:
             return  # a forked copy: the pool belongs to its parent
         self._closed = True
-        if self._bridge is not None:
-            self._bridge.stop(grace)
         self._engine.handle(events.StopRequested(cancel_waiting=cancel_futures))
         if grace is not None:
             self._engine.watcher.after(grace, self._kill)
@@ -372,7 +373,7 @@ class Pool:
             session_id=session_id,
             streaming=streaming,
             idempotent=command.idempotent,
-            timeout=_first(timeout, command.timeout, self.config.timeout),
+            timeout=_first(check_timeout(timeout), command.timeout, self.config.timeout),
         )
 
     def _open_bridge(self) -> BridgeServer | None:
@@ -424,18 +425,20 @@ def _first(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _clear_away(store: SessionStore | None, directory: SocketDirectory) -> None:
+def _clear_away(
+    bridge: BridgeServer | None, store: SessionStore | None, directory: SocketDirectory
+) -> None:
+    if bridge is not None:
+        bridge.stop(_FAREWELL)
     if store is not None:
         store.close()
     directory.remove()
 
 
-def _abandon(engine: Engine, bridge: BridgeServer | None, owner: int) -> None:
+def _abandon(engine: Engine, owner: int) -> None:
     """The pool was dropped, or the interpreter ends, without `shutdown`: leave nothing behind."""
     if os.getpid() != owner:
         return
-    if bridge is not None:
-        bridge.stop(0)
     engine.handle(events.StopRequested(cancel_waiting=True))
     engine.handle(events.KillRequested())
     engine.ended.wait()

@@ -155,7 +155,7 @@ class Calls:
 
     # -- stream ------------------------------------------------------------------------
 
-    def stream(self, ticket: Ticket) -> Iterator[Any]:
+    def stream(self, ticket: Ticket) -> Generator[Any, None, None]:
         """The items as they come; closing the iterator stops the tool."""
         waiter = BlockingWaiter(ticket)
         with _Place(self._engine, waiter) as place:

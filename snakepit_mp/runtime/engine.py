@@ -92,6 +92,7 @@ class Engine:
         self._waiters: dict[int, Waiter] = {}
         self._incarnations: dict[Key, Incarnation] = {}
         self._server: ForkServer | None = None
+        self._buried = 0  # the last fork server whose end was dealt with
         self._tools: Mapping[str, ToolSpec] | None = None
         self._broken: BaseException | None = None
         self._ending = False
@@ -341,6 +342,9 @@ class Engine:
 
     def _server_gone(self, server: ForkServer, generation: int) -> None:
         """The fork server is dead: so are its workers, by the kernel; their groups are ours."""
+        if generation <= self._buried:
+            return  # its pidfd and its channel both told
+        self._buried = generation
         self.watcher.release(server.pidfd, lambda: None)
         self.watcher.release(server.channel.fileno(), server.close)
         if not self._ending:
@@ -374,8 +378,9 @@ class Engine:
             incarnation.lane = _open_lane(message["target"], incarnation.token)
             self.handle(events.WorkerReady(*incarnation.key))
         elif message["event"] == "failed":
-            error = envelope.decode_reply(message["error"], allow_pickle=True).error
-            self.handle(events.StartFailed(*incarnation.key, error))
+            reply = envelope.decode_reply(message["error"], allow_pickle=self.config.allow_pickle)
+            assert reply.error is not None  # the worker encoded one
+            self.handle(events.StartFailed(*incarnation.key, reply.error))
         elif message["event"] == "tools":
             self.learn_tools(
                 {name: ToolSpec.from_dict(spec) for name, spec in message["tools"].items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -19,32 +20,33 @@ def mapped(
     size: int,
     ordered: bool,
     on_error: str,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
+    """The results of ``submit(item)`` for each item, at most ``size`` of them in flight."""
     flying: deque[Future[Any]] = deque()
     try:
-        more = True
-        while True:
-            while more and len(flying) < size:
-                try:
-                    item = next(items)
-                except StopIteration:
-                    more = False
-                else:
-                    flying.append(submit(item))
-            if not flying:
-                return
+        _fill(flying, submit, items, size)
+        while flying:
             future = _next_done(flying, ordered)
             error = future.exception()
-            if error is None:
-                yield future.result()
-            elif on_error == "raise":
+            if error is not None and on_error == "raise":
                 raise error
-            elif on_error == "return":
-                yield error
+            if error is None or on_error == "return":
+                yield future.result() if error is None else error
+            _fill(flying, submit, items, size)
     finally:
         for future in flying:
             if not future.running():  # to stop one that runs would cost its worker
                 future.cancel()
+
+
+def _fill(
+    flying: deque[Future[Any]],
+    submit: Callable[[Any], Future[Any]],
+    items: Iterator[Any],
+    size: int,
+) -> None:
+    for item in itertools.islice(items, size - len(flying)):
+        flying.append(submit(item))
 
 
 def _next_done(flying: deque[Future[Any]], ordered: bool) -> Future[Any]:

@@ -14,6 +14,7 @@ from pool_adapters import AwkwardError, PlainError, Tools, square
 from snakepit_mp import Pool
 from snakepit_mp.errors import (
     CodecError,
+    ConfigError,
     InvalidArguments,
     RemoteError,
     SessionNotFound,
@@ -217,6 +218,12 @@ def test_deadline_of_the_tool_and_of_the_pool(make_pool):
         pool.execute("sleep", {"seconds": 60.0})
 
     assert (of_tool.value.timeout, of_pool.value.timeout) == (0.05, 0.07)
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), "1"])
+def test_bad_timeout_is_named(pool: Pool, timeout):
+    with pytest.raises(ConfigError, match="timeout"):
+        pool.execute("add", (1,), timeout=timeout)
 
 
 def test_session_id_reaches_the_tool(pool: Pool):

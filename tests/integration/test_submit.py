@@ -131,7 +131,7 @@ def test_full_line_holds_the_submitter_back(make_pool, gate: Gate):
 
     gate.open()
     thread.join(scaled(10))
-    assert [f.result(scaled(10)) for f in (first, second, *third)] == ["open", 3, 7]  # type: ignore[attr-defined]
+    assert [f.result(scaled(10)) for f in (first, second, *third)] == ["open", 3, 7]
 
 
 def test_queue_timeout_limits_the_wait_in_line_only(make_pool, gate: Gate):
@@ -161,7 +161,7 @@ def test_map_is_ordered_lazy_and_bounded(pool: Pool):
     assert taken == []
     assert list(itertools.islice(results, 5)) == [1, 2, 3, 4, 5]
     assert len(taken) <= 8
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_map_of_a_function_gives_each_item_as_its_argument(pool: Pool):
@@ -219,7 +219,7 @@ def test_closing_a_stream_stops_the_tool_and_keeps_the_worker(make_pool, tmp_pat
     assert [next(stream), next(stream)] == [0, 1]
     pid = pool.workers()[0].pid
 
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
     until(path.exists)
     assert pool.execute("where")[0] == pid

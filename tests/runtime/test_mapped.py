@@ -67,7 +67,7 @@ def test_closing_cancels_what_is_in_flight(submit: Submitted):
 
     results = mapped(first_only, itertools.count(), 4, True, "raise")
     next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
     assert [future.cancelled() for future in submit.futures] == [False, True, True, True]
 
