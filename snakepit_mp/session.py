@@ -85,6 +85,13 @@ class VariableMapping(Mapping[str, Any]):
         store, session_id = self._target()
         return store.get_value(session_id, name)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or ``default`` if there is no such variable; a session there must be."""
+        try:
+            return self[name]
+        except VariableNotFound:
+            return default
+
     def __setitem__(self, name: str, value: Any) -> None:
         store, session_id = self._target()
         while True:

@@ -45,7 +45,7 @@ def in_child(action: Callable[[], object]) -> int:
         try:
             action()
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001  the end of the process
             traceback.print_exc()
         finally:
             os._exit(status)

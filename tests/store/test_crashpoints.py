@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,18 +21,24 @@ from snakepit_mp.store.session_store import SessionStore
 pytestmark = FORKS
 
 ROOT = Path(__file__).parents[2]
+STORE = str(Path(crashpoints.__file__).parent)
 LARGE = np.arange(500)
+#: Every line would take minutes; this is prime, so that loops do not hide any.
+LINES_APART = 11
+
+#: Variables that an operation needs besides the two that are always there.
+MANY = {"batch": 12, "delete session": 30, "register": 3}
 
 Action = Callable[[SessionStore], object]
 
 
-def fresh() -> SessionStore:
-    """A store in which every operation below has something to do."""
+def fresh(name: str = "") -> SessionStore:
+    """A store in which the operation of that name has something to do."""
     store = small_store()
     store.create_session("s", metadata={"who": "me"})
     store.register_variable("s", "small", "float", 1.0, constraints={"min": 0.0})
     store.register_variable("s", "large", "tensor", LARGE)
-    for number in range(40):
+    for number in range(MANY.get(name, 0)):
         store.register_variable("s", f"v{number}", "integer", number)
     return store
 
@@ -44,7 +53,7 @@ OPERATIONS: dict[str, Action] = {
     "update inline": lambda store: store.update_variable("s", "small", 2.0),
     "update large": lambda store: store.update_variable("s", "large", LARGE + 1),
     "update with growth": lambda store: store.update_variable("s", "large", np.zeros(500_000)),
-    "batch": lambda store: store.update_variables("s", {f"v{n}": -n - 1 for n in range(40)}),
+    "batch": lambda store: store.update_variables("s", {f"v{n}": -n - 1 for n in range(12)}),
     "set constraints": lambda store: store.set_constraints("s", "small", {"max": 5.0}),
     "delete variable": lambda store: store.delete_variable("s", "large"),
 }
@@ -61,14 +70,14 @@ def state(store: SessionStore) -> dict[str, Any]:
     }
 
 
-def labels_of(action: Action, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any, Any]:
+def labels_of(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any, Any]:
     """The steps of an operation, and the state before and after it."""
     labels: list[str] = []
-    with fresh() as store:
+    with fresh(name) as store:
         before = state(store)
         with monkeypatch.context() as patch:
             patch.setattr(crashpoints, "step", labels.append)
-            action(store)
+            OPERATIONS[name](store)
         return labels, before, state(store)
 
 
@@ -77,11 +86,11 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     action = OPERATIONS[name]
-    labels, before, after = labels_of(action, monkeypatch)
+    labels, before, after = labels_of(name, monkeypatch)
     assert before != after
     seen = []
     for number in range(1, len(labels) + 1):
-        with fresh() as store:
+        with fresh(name) as store:
             assert kill_at_step(number, lambda: action(store)) == -signal.SIGKILL
             store._locks.timeout = 0.5
             found = state(store)
@@ -98,7 +107,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(
 def test_a_kill_of_whoever_repairs_is_repaired(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "update with growth" if label == "segment.grown" else "update large"
     action = OPERATIONS[name]
-    labels, before, after = labels_of(action, monkeypatch)
+    labels, before, after = labels_of(name, monkeypatch)
     number = 1 + labels.index(label)
     repair = 0
     status = -signal.SIGKILL
@@ -116,9 +125,44 @@ def test_a_kill_of_whoever_repairs_is_repaired(label: str, monkeypatch: pytest.M
     assert repair > 1
 
 
+def is_killed_at_line(number: int, action: Callable[[], object]) -> bool:
+    """Run ``action`` in a child killed at the ``number``-th line of the store's code."""
+    passed = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal passed
+        if not frame.f_code.co_filename.startswith(STORE):
+            return None
+        passed += event == "line"
+        if passed == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    def doomed() -> None:
+        sys.settrace(trace)
+        action()
+
+    return in_child(doomed) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", ["update large", "register constrained", "delete variable"])
+def test_a_kill_at_any_line_is_as_harmless_as_one_at_a_label(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, before, after = labels_of(name, monkeypatch)
+    number, killed = 1, True
+    while killed:
+        with fresh(name) as store:
+            killed = is_killed_at_line(number, lambda: OPERATIONS[name](store))
+            assert state(store) in ((before, after) if killed else (after,))
+            assert_intact(store)
+        number += LINES_APART
+    assert number > 20 * LINES_APART
+
+
 def test_an_exception_at_any_step_is_as_harmless_as_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
     action = OPERATIONS["update large"]
-    labels, before, after = labels_of(action, monkeypatch)
+    labels, before, after = labels_of("update large", monkeypatch)
     for number in range(1, len(labels)):
         passed = iter(range(1, len(labels) + 1))
 
@@ -137,7 +181,7 @@ def test_an_exception_at_any_step_is_as_harmless_as_a_kill(monkeypatch: pytest.M
 
 
 def test_every_label_is_met_by_some_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    met = {label for action in OPERATIONS.values() for label in labels_of(action, monkeypatch)[0]}
+    met = {label for name in OPERATIONS for label in labels_of(name, monkeypatch)[0]}
     assert met == set(crashpoints.LABELS)
 
 

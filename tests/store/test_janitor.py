@@ -1,0 +1,81 @@
+"""The janitor sweeps until it is stopped, and survives a busy stripe."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+from fix_store import FORKS, in_child, small_store
+from fix_timeouts import scaled
+
+from snakepit_mp.errors import StoreBusy, StoreClosed
+from snakepit_mp.store.janitor import Janitor
+
+pytestmark = FORKS
+
+
+def test_it_sweeps_again_and_again_and_stops() -> None:
+    rounds = threading.Semaphore(0)
+    janitor = Janitor(rounds.release, 0.001)
+    for _ in range(3):
+        assert rounds.acquire(timeout=scaled(5))
+    janitor.stop()
+    assert not janitor._thread.is_alive()
+
+
+def test_a_busy_stripe_is_logged_and_left_for_later(caplog: pytest.LogCaptureFixture) -> None:
+    done = threading.Event()
+    outcomes = iter([StoreBusy("stopped"), None])
+
+    def sweep() -> None:
+        outcome = next(outcomes, None)
+        if outcome is not None:
+            raise outcome
+        done.set()
+
+    with caplog.at_level(logging.WARNING, logger="snakepit_mp"):
+        janitor = Janitor(sweep, 0.001)
+        assert done.wait(scaled(5))
+        janitor.stop()
+    assert "stopped" in caplog.text
+
+
+def test_it_ends_with_the_store() -> None:
+    def sweep() -> None:
+        raise StoreClosed("closed")
+
+    janitor = Janitor(sweep, 0.001)
+    janitor._thread.join(scaled(5))
+    assert not janitor._thread.is_alive()
+
+
+def test_a_store_that_sweeps_removes_what_has_expired() -> None:
+    with small_store(sweep_interval=0.001) as store:
+        gone = threading.Event()
+        sweep = store._sessions.sweep
+
+        def observed(budget: float) -> int:
+            removed = sweep(budget)
+            if removed:
+                gone.set()
+            return removed
+
+        store._sessions.sweep = observed  # type: ignore[method-assign]
+        store.create_session("s", ttl=0.001)
+        store.start_sweeping()
+        store.start_sweeping()  # one is enough
+        assert gone.wait(scaled(5))
+        assert "0 sessions" in repr(store)
+
+
+def test_a_forked_process_does_not_sweep() -> None:
+    with small_store() as store:
+        store.start_sweeping()
+
+        def child() -> None:
+            store.after_fork()
+            assert store._janitor is None
+            store.close()
+
+        assert in_child(child) == 0
