@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import snakepit_mp
 from snakepit_mp.core.lifecycle import diagram
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,7 +20,7 @@ def test_diagram_is_printed_from_the_table() -> None:
 
 def test_every_folder_and_module_has_its_question() -> None:
     table = PAGE.partition("## The house")[2].partition("\n## ")[0]
-    package = ROOT / "snakepit_mp"
+    package = Path(snakepit_mp.__file__).parent
     folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
     rows = "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))

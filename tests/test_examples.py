@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 def run(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", str(script), *options],
+        [sys.executable, str(script), *options],
         capture_output=True,
         text=True,
         timeout=scaled(100),
