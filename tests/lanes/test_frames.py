@@ -9,6 +9,7 @@ import struct
 import threading
 
 import pytest
+
 from snakepit_mp.lanes.frames import MAX_PAYLOAD, FrameError, recv_frame, send_frame
 
 

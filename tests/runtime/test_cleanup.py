@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import signal
 import socket
 import stat
@@ -95,13 +94,20 @@ def test_forget_removes_the_socket_of_a_dead_worker(directory):
     assert not Path(path).exists()
 
 
-def test_a_forked_copy_of_the_application_removes_nothing(directory):
-    pid = os.fork()
-    if pid == 0:
-        directory.remove()
-        os._exit(0)
-    os.waitpid(pid, 0)
-    assert directory.path.exists()
+def test_a_forked_copy_of_the_application_removes_nothing(base):
+    script = """
+import os
+from snakepit_mp.runtime.cleanup import SocketDirectory
+directory = SocketDirectory.create()
+if os.fork() == 0:
+    directory.remove()
+    os._exit(0)
+os.wait()
+assert directory.path.exists()
+directory.remove()
+assert not directory.path.exists()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("unfit", ["", "relative/path", "/nonexistent"])

@@ -68,8 +68,9 @@ def test_nothing_outlives_the_application_for_a_second(start_application, mode):
 def test_a_stopped_application_is_not_gone(start_application):
     application, facts = start_application("serving")
     server, worker, near, _, other = facts["pids"][:5]
+    near_ended = os.pidfd_open(near)
     application.send_signal(signal.SIGSTOP)
     os.kill(worker, signal.SIGKILL)
-    assert all(gone_within([os.pidfd_open(near)], 10))
+    assert all(gone_within([near_ended], 10))
     until(lambda: worker not in [child.pid for child in psutil.Process(server).children()])
     assert other in [child.pid for child in psutil.Process(server).children()]
