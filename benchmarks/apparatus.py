@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from snakepit_mp.runtime.forkserver import Exited, Forked, ForkPlan, ForkServer,
 from snakepit_mp.runtime.incarnation import Incarnation
 from snakepit_mp.values import codec
 
-__all__ = ["WORKERS", "Echo", "Nursery", "plain_grpc", "private_memory", "seconds"]
+__all__ = ["WORKERS", "Echo", "Nursery", "compiled_once", "plain_grpc", "private_memory", "seconds"]
 
 #: Of every pool, ours and the peers', unless the benchmark is about their number.
 WORKERS = 2
@@ -136,6 +137,14 @@ def private_memory(pid: int) -> int:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     lines = (line.split() for line in rollup.splitlines()[1:])
     return sum(1024 * int(line[1]) for line in lines if line[0].startswith("Private_"))
+
+
+@contextlib.contextmanager
+def compiled_once() -> Iterator[dict[str, str]]:
+    """An environment in which modules are compiled by their first import, as at a user's."""
+    with tempfile.TemporaryDirectory() as folder:
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        yield {**inherited, "PYTHONPYCACHEPREFIX": folder}
 
 
 def seconds(action: Callable[[], Any]) -> float:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from apparatus import compiled_once
 
 STATEMENTS = {
     "nothing": "pass",
@@ -18,5 +19,9 @@ STATEMENTS = {
 @pytest.mark.benchmark(group="import")
 @pytest.mark.parametrize("name", STATEMENTS)
 def bench_import(benchmark, name):
-    command = [sys.executable, "-c", STATEMENTS[name]]
-    benchmark.pedantic(subprocess.run, (command,), {"check": True}, rounds=10, iterations=1)
+    with compiled_once() as env:
+
+        def run():
+            subprocess.run([sys.executable, "-c", STATEMENTS[name]], check=True, env=env)
+
+        benchmark.pedantic(run, rounds=10, iterations=1, warmup_rounds=1)
