@@ -14,6 +14,7 @@ pytest_plugins = [
     "fix_store",
     "fix_forkserver",
     "fix_worker",
+    "fix_bridge",
 ]
 
 
