@@ -26,12 +26,17 @@ class Job:
     """One request: its frame, and the reply frames on their way back.
 
     `put`, `try_put` and `finish` belong to the thread that runs the tool, `frames` and
-    `result` to the one that serves the request; `cancel` may come from any.
+    `result` to the one that serves the request; `cancel` may come from any. ``abandoned``
+    is called with a job that is both finished and cancelled: its caller may not have seen
+    the end, so the end has to be told in another way.
     """
 
-    def __init__(self, frame: bytes) -> None:
+    def __init__(
+        self, frame: bytes, *, abandoned: Callable[[Job], object] = lambda job: None
+    ) -> None:
         self.frame = frame
         self.header: Header = header_of(frame)
+        self._abandoned = abandoned
         self._changed = threading.Condition()
         self._replies: deque[bytes] = deque()
         self._finished = False
@@ -42,6 +47,10 @@ class Job:
     @property
     def cancelled(self) -> bool:
         return self._cancelled
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
 
     def put(self, reply: bytes) -> None:
         """Hand over one of several replies; waits while the buffer is full.
@@ -66,6 +75,8 @@ class Job:
             self._replies.append(reply)
             self._finished = True
             self._changed.notify_all()
+            if self._cancelled:
+                self._abandoned(self)
 
     def refuse(self) -> None:
         """There will be no reply: whoever waits gets `JobRefused`."""
@@ -82,6 +93,8 @@ class Job:
             self._changed.notify_all()
             if self._on_cancel is not None:
                 self._on_cancel()
+            if self._finished:
+                self._abandoned(self)
 
     def when_cancelled(self, call: Callable[[], object] | None) -> None:
         """Have this called, in any thread, by `cancel`; at once if it came already.

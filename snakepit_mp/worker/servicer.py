@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from ..bridge import snakepit_bridge_pb2 as pb
-from ..bridge import snakepit_bridge_pb2_grpc as pb_grpc
+from ..bridge.health import HealthServicer
 from ..errors import CodecError
 from ..lanes.envelope import Kind, encode_error, header_of
 from ..lanes.grpc import MAX_FRAME, TOKEN_KEY
@@ -20,7 +20,7 @@ from .job import Job, JobCancelled, JobRefused
 
 __all__ = ["WorkerServer", "WorkerServicer", "serve"]
 
-_SERVICE = "/snakepit.bridge.BridgeService/"
+_SERVICE = "snakepit.bridge.BridgeService"
 #: One call runs at a time; the others answer pings, and end calls that were given up.
 _THREADS = 8
 _OPTIONS = (
@@ -30,20 +30,39 @@ _OPTIONS = (
 )
 
 
-class WorkerServicer(pb_grpc.BridgeServiceServicer):
+class WorkerServicer:
     """``BridgeService`` as far as a worker has it: frames in, frames out."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
-    def Ping(self, request: pb.PingRequest, context: Any) -> pb.PingResponse:  # noqa: N802
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a server is given; all other methods are ``UNIMPLEMENTED``."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Ping": grpc.unary_unary_rpc_method_handler(
+                self.ping,
+                request_deserializer=pb.PingRequest.FromString,
+                response_serializer=pb.PingResponse.SerializeToString,
+            ),
+            "ExecuteTool": grpc.unary_unary_rpc_method_handler(
+                self.execute,
+                request_deserializer=pb.ExecuteToolRequest.FromString,
+                response_serializer=pb.ExecuteToolResponse.SerializeToString,
+            ),
+            "ExecuteStreamingTool": grpc.unary_stream_rpc_method_handler(
+                self.stream,
+                request_deserializer=pb.ExecuteToolRequest.FromString,
+                response_serializer=pb.ToolChunk.SerializeToString,
+            ),
+        }
+        return grpc.method_handlers_generic_handler(_SERVICE, methods)
+
+    def ping(self, request: pb.PingRequest, context: Any) -> pb.PingResponse:
         response = pb.PingResponse(message=request.message)
         response.server_time.GetCurrentTime()
         return response
 
-    def ExecuteTool(  # noqa: N802
-        self, request: pb.ExecuteToolRequest, context: Any
-    ) -> pb.ExecuteToolResponse:
+    def execute(self, request: pb.ExecuteToolRequest, context: Any) -> pb.ExecuteToolResponse:
         job = self._accept(request, context)
         try:
             reply = _fitting(job.result())
@@ -53,10 +72,8 @@ class WorkerServicer(pb_grpc.BridgeServiceServicer):
             success=header_of(reply).kind is not Kind.ERROR, envelope=reply
         )
 
-    def ExecuteStreamingTool(  # noqa: N802
-        self, request: pb.ExecuteToolRequest, context: Any
-    ) -> Iterator[pb.ToolChunk]:
-        job = self._accept(request, context)
+    def stream(self, request: pb.ExecuteToolRequest, context: Any) -> Iterator[pb.ToolChunk]:
+        job = self._accept(request, context, streaming=True)
         try:
             for number, frame in enumerate(job.frames()):
                 reply = _fitting(frame)
@@ -69,9 +86,11 @@ class WorkerServicer(pb_grpc.BridgeServiceServicer):
         finally:
             job.cancel()
 
-    def _accept(self, request: pb.ExecuteToolRequest, context: Any) -> Job:
+    def _accept(
+        self, request: pb.ExecuteToolRequest, context: Any, *, streaming: bool = False
+    ) -> Job:
         try:
-            job = self._executor.submit(request.envelope)
+            job = self._executor.submit(request.envelope, streaming=streaming)
         except CodecError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise
@@ -99,15 +118,17 @@ def _give_up(error: JobCancelled | JobRefused, context: Any) -> NoReturn:
     raise error
 
 
-class _OwnPoolOnly(grpc.ServerInterceptor):  # type: ignore[misc]
+class _OwnPoolOnly(grpc.ServerInterceptor):
     """Lets calls of `BridgeService` through only with the token; other services are open."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
-        self._refusal = grpc.unary_unary_rpc_method_handler(self._refuse)
+        self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
+            self._refuse
+        )
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
-        if details.method.startswith(_SERVICE) and not self._is_ours(details):
+        if details.method.startswith(f"/{_SERVICE}/") and not self._is_ours(details):
             return self._refusal
         return continuation(details)
 
@@ -125,14 +146,24 @@ class _OwnPoolOnly(grpc.ServerInterceptor):  # type: ignore[misc]
 class WorkerServer:
     """A running server. ``target`` is what a `GrpcLane` connects to."""
 
-    def __init__(self, server: Any, threads: ThreadPoolExecutor, target: str) -> None:
+    def __init__(
+        self, server: Any, health: HealthServicer, threads: ThreadPoolExecutor, target: str
+    ) -> None:
         self._server = server
+        self._health = health
         self._threads = threads
         self.target = target
 
     def stop(self, grace: float | None = None) -> None:
-        """Take no more calls, wait for those in hand, after ``grace`` seconds cancel them."""
-        self._server.stop(grace).wait()
+        """Take no more calls, wait for those in hand, after ``grace`` seconds cancel them.
+
+        A second call does nothing.
+        """
+        server, self._server = self._server, None  # gRPC frees its descriptors with it
+        if server is None:
+            return
+        self._health.stop()
+        server.stop(grace).wait()
         self._threads.shutdown()
 
 
@@ -142,12 +173,16 @@ def serve(executor: Executor, *, socket_path: str, token: str) -> WorkerServer:
     `RuntimeError` if the socket cannot be bound.
     """
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="snakepit_mp-grpc")
-    server = grpc.server(threads, interceptors=(_OwnPoolOnly(token),), options=_OPTIONS)
-    pb_grpc.add_BridgeServiceServicer_to_server(WorkerServicer(executor), server)
-    health_pb2_grpc.add_HealthServicer_to_server(
-        health.HealthServicer(experimental_non_blocking=True), server
-    )
+    server = grpc.server(threads, interceptors=[_OwnPoolOnly(token)], options=_OPTIONS)
+    server.add_generic_rpc_handlers((WorkerServicer(executor).handler(),))
+    health = HealthServicer([_SERVICE])
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     target = f"unix:{socket_path}"
-    server.add_insecure_port(target)
+    try:
+        server.add_insecure_port(target)
+    except RuntimeError:
+        server.start()  # only a server that ran frees its descriptors
+        server.stop(None).wait()
+        raise
     server.start()
-    return WorkerServer(server, threads, target)
+    return WorkerServer(server, health, threads, target)

@@ -104,7 +104,7 @@ def test_a_callable_that_cannot_be_sent() -> None:
 
 def test_callables_need_pickle_on_both_sides() -> None:
     call = Call(None, function=b"pickled")
-    with pytest.raises(CodecError, match="name a tool instead"):
+    with pytest.raises(CodecError, match="make it a @tool"):
         encode_call(call, allow_pickle=False)
     data = frame(Kind.CALL, 1, 1, encode_call(call, allow_pickle=True))
     with pytest.raises(CodecError, match="where pickle is allowed"):
