@@ -25,7 +25,7 @@ from .messages import SpawnRequest
 from .plan import THREAD_LIMITS, ForkPlan
 from .preparation import import_adapter
 
-__all__ = ["Heritage", "become", "become_worker"]
+__all__ = ["Heritage", "become", "become_worker", "flush_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,17 @@ def become(life: Callable[[], int]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - there is nobody else to tell
         traceback.print_exc()
     finally:
-        _leave(code)
+        try:
+            flush_output()
+        finally:
+            os._exit(code)
 
 
-def _leave(code: int) -> NoReturn:
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+def flush_output() -> None:
+    """Write what is buffered; in a parent also before a fork, or its children write it too."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as it is where the application has closed it
+            stream.flush()
 
 
 def become_worker(

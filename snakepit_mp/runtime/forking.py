@@ -19,7 +19,7 @@ from ..errors import WorkerStartError
 from ..lanes.frames import recv_frame, send_frame
 from ..store.session_store import SessionStore
 from . import kernel
-from .child import Heritage, become, become_worker
+from .child import Heritage, become, become_worker, flush_output
 from .cleanup import kill_group, remove_if_abandoned
 from .guard import guarded
 from .messages import (
@@ -109,6 +109,7 @@ class _Server:
                 adapter = import_adapter(self._plan)
                 tools = {} if adapter is None else tools_of(adapter)
         refuse_threads(blame)
+        flush_output()
         self._heritage = Heritage(
             os.getpid(), self._disown, self._plan, store, adapter, collect=gc.isenabled()
         )

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from multiprocessing import spawn
 
@@ -52,7 +53,7 @@ class ForkServer:
     """The one process that forks a pool's workers, seen from the application.
 
     ``channel`` is readable when `receive` has something; ``pidfd`` when the process has
-    ended. Not thread-safe, but one thread may receive while another one spawns.
+    ended. One thread may receive while others spawn, stop or kill.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ForkServer:
     ) -> None:
         self._process = process
         self._allow_pickle = allow_pickle
+        self._sending = threading.Lock()
         self.channel = channel
         self.pid = process.pid
         self.pidfd = exit_descriptor(process.pid)
@@ -107,7 +109,8 @@ class ForkServer:
         The descriptors stay the caller's. Raises ``OSError`` if the server is gone.
         """
         request = SpawnRequest(worker_id, incarnation, socket_path, token)
-        send_frame(self.channel, encode_request(request), [channel_fd, status_fd])
+        with self._sending:
+            send_frame(self.channel, encode_request(request), [channel_fd, status_fd])
 
     def receive(self) -> ServerMessage | None:
         """The next message, blocking; ``None`` when no more will come."""

@@ -39,7 +39,10 @@ def guarded(channel: socket.socket, application: int, socket_directory: str) -> 
         yield
     finally:
         os.kill(guard, signal.SIGKILL)
-        os.waitpid(guard, 0)
+        try:
+            os.waitpid(guard, 0)
+        except ChildProcessError:
+            pass  # an imported module had the kernel reap all children
 
 
 def _watch(server: int, channel: socket.socket, application: int, directory: Path) -> int:

@@ -12,7 +12,7 @@ import pytest
 from fix_forkserver import wait_readable
 from fix_pool import until
 
-from snakepit_mp.errors import RemoteError, WorkerStartError
+from snakepit_mp.errors import RemoteError, StoreMismatch, WorkerStartError
 from snakepit_mp.lanes.exceptions import RemoteTraceback
 from snakepit_mp.runtime.forkserver import Exited, Forked, Imported, ImportFailed, Stopped
 
@@ -326,6 +326,44 @@ def test_requests_made_before_a_failed_import_end_with_the_server(application, m
     application.receive(ImportFailed)
     assert application.server.receive() is None
     assert worker.next_event() is None
+
+
+def test_output_of_the_import_is_written_once(application, make_module, capfd):
+    module = make_module("""
+        from snakepit_mp.adapter import Adapter
+        print("imported")
+
+        class Fine(Adapter): ...
+    """)
+    application.start_imported(f"{module}:Fine")
+    for worker in [application.spawn(number) for number in range(2)]:
+        worker.serve()
+        worker.order_stop()
+        assert application.exited(worker) == (0, None)
+    assert capfd.readouterr().out == "imported\n"
+
+
+def test_an_import_may_ignore_children(application, make_module):
+    module = make_module("""
+        import signal
+        from snakepit_mp.adapter import Adapter
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+        class Fine(Adapter): ...
+    """)
+    application.start_imported(f"{module}:Fine")
+    worker = application.spawn()
+    os.kill(worker.pid, signal.SIGKILL)
+    assert application.exited(worker) == (None, "SIGKILL")
+
+
+def test_a_store_that_does_not_fit_is_told(application, tmp_path, monkeypatch):
+    with open(tmp_path / "no store", "w+b") as file:
+        file.write(bytes(1 << 16))
+        file.flush()
+        monkeypatch.setattr(application.store, "descriptors", lambda: (file.fileno(),) * 2)
+        application.start()
+        assert isinstance(application.receive(ImportFailed).error, StoreMismatch)
 
 
 THREADS = """
