@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+from typing import Any
 
 import pytest
 
@@ -178,7 +179,7 @@ def test_ctx_of_a_tool_with_free_keywords_cannot_be_passed_either() -> None:
 def test_inherited_overridden_and_removed_tools() -> None:
     class Child(Text):
         @tool
-        def shout(self, text: bytes): ...
+        def shout(self, text: bytes): ...  # type: ignore[override]  # as it is, a tool of its own
 
         def count(self, n): ...
 
@@ -281,7 +282,7 @@ def test_a_tool_must_be_a_function() -> None:
 
 @pytest.mark.parametrize("source", ["a, /", "*rest"])
 def test_parameters_that_have_no_name_in_a_call(source) -> None:
-    scope: dict[str, object] = {}
+    scope: dict[str, Any] = {}
     exec(f"def function(self, {source}): ...", scope)
     with pytest.raises(ConfigError, match="cannot be given by name"):
         type("Bad", (Adapter,), {"function": tool(scope["function"])})

@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from snakepit_mp.lanes.exceptions import RemoteTraceback, describe, loads_known,
 from snakepit_mp.values import codec
 
 
-def sent(error: BaseException, *, allow_pickle: bool = True) -> Exception:
+def sent(error: BaseException, *, allow_pickle: bool = True) -> Any:
     """The exception after a journey as plain data."""
     facts = codec.encode(describe(error, allow_pickle=allow_pickle))
     return revive(codec.decode(facts), allow_pickle=allow_pickle)
@@ -129,7 +130,7 @@ class OddlyPrinted(Exception):
 
 class OddNotes(Exception):
     @property
-    def __notes__(self):
+    def __notes__(self):  # type: ignore[override]
         raise SystemExit(5)
 
 
@@ -208,7 +209,7 @@ def test_attributes_arrive() -> None:
     assert sent(OtherArguments(3, "x")).code == 3
     assert sent(KeywordOnly(code=4)).code == 4
     assert sent(Frozen(5)).code == 5
-    error = FileNotFoundError(errno.ENOENT, "No such file", "/x")
+    error: Any = FileNotFoundError(errno.ENOENT, "No such file", "/x")
     error.extra = (1, [2.0])
     for allow_pickle in (True, False):
         arrived = sent(error, allow_pickle=allow_pickle)
@@ -345,7 +346,7 @@ def test_a_receiver_without_pickle_unpickles_nothing(allow_pickle) -> None:
 @pytest.fixture
 def elsewhere(monkeypatch):
     """A module with an exception, as a worker may have imported it."""
-    module = types.ModuleType("snakepit_mp_test_elsewhere")
+    module: Any = types.ModuleType("snakepit_mp_test_elsewhere")
 
     class Foreign(Exception): ...
 
@@ -375,7 +376,7 @@ def test_reviving_imports_nothing(monkeypatch) -> None:
 
 
 def test_a_modules_getattr_is_not_asked(elsewhere) -> None:
-    asked = []
+    asked: list[str] = []
     elsewhere.__getattr__ = asked.append
     with pytest.raises(pickle.UnpicklingError):
         loads_known(b"csnakepit_mp_test_elsewhere\nlazily_imported\n.")
@@ -390,7 +391,7 @@ def test_both_names_of_the_main_module_mean_the_same(there, here, monkeypatch) -
 
     OfMain.__module__ = there
     OfMain.__qualname__ = "OfMain"
-    module = types.ModuleType(here)
+    module: Any = types.ModuleType(here)
     module.OfMain = OfMain
     facts_at_sender = {"class": (there, "OfMain"), "facts": pickle.dumps((("x",), {}))}
     monkeypatch.setitem(sys.modules, here, module)

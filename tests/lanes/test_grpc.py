@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fix_timeouts import scaled
-from fix_worker import wait_for
+from fix_worker import TOKEN, wait_for
 
 from snakepit_mp.errors import CodecError
 from snakepit_mp.lanes import grpc as grpc_lane
@@ -54,7 +57,7 @@ def test_messages_above_the_usual_limit(worker) -> None:
 
 
 def test_calls_of_several_threads_do_not_mix(worker, threads) -> None:
-    def echo(number: int) -> int:
+    def echo(number: int) -> Any:
         return decode_reply(worker.lane.call(worker.frame("echo", value=number))).value
 
     assert list(threads.map(echo, range(50))) == list(range(50))
@@ -108,9 +111,9 @@ def test_an_interrupt_ends_the_wait_in_the_main_thread(worker) -> None:
 # -- begin --------------------------------------------------------------------------------
 
 
-def begin(worker, frame: bytes) -> Future[object]:
+def begin(worker, frame: bytes) -> Future[Any]:
     """The outcome as a future, which can be answered only once."""
-    outcome: Future[object] = Future()
+    outcome: Future[Any] = Future()
     worker.lane.begin(frame, outcome.set_result)
     return outcome
 
@@ -270,6 +273,41 @@ def test_the_server_goes_away_under_a_call(worker, threads) -> None:
         waiting.result(scaled(5))
     worker.adapter.gate.set()
     stopping.result(scaled(10))
+
+
+#: A worker as a process: its main thread runs the executor, and it says when it serves.
+WORKER = """
+import sys
+from fix_worker import TOKEN, Context, Tools
+from snakepit_mp.lanes.status import StatusPage
+from snakepit_mp.worker.executor import Executor
+from snakepit_mp.worker.servicer import serve
+
+executor = Executor(Tools(), StatusPage.create(), context=Context)
+server = serve(executor, socket_path=sys.argv[1], token=TOKEN)
+print(server.target, flush=True)
+executor.run()
+"""
+
+
+def test_a_real_process_answers_until_it_is_killed(tmp_path, fake_main, threads) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", WORKER, str(tmp_path / "w.sock")]
+    frame_of = fake_main().frame
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        lane = GrpcLane(process.stdout.readline().strip(), TOKEN)
+        reply = lane.call(frame_of("echo", args=(process.pid,)), far())
+        assert decode_reply(reply).value == process.pid
+        frames = lane.stream(frame_of("endless", args=(1,), streaming=True))
+        next(frames)
+        waiting = threads.submit(lane.call, frame_of("wait"))
+        process.kill()
+        with pytest.raises(LaneBroken):
+            waiting.result(scaled(10))
+        with pytest.raises(LaneBroken):
+            list(frames)
+        lane.close()
 
 
 def test_the_wrong_token(worker) -> None:

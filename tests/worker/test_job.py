@@ -123,7 +123,7 @@ def test_when_cancelled_can_be_taken_back() -> None:
 
 @pytest.mark.parametrize("order", ["finish, cancel", "cancel, finish"])
 def test_abandoned_is_called_once_in_either_order(order) -> None:
-    calls = []
+    calls: list[Job] = []
     job = Job(FRAME, abandoned=calls.append)
     for step in order.split(", "):
         assert calls == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from typing import Any
 
 import grpc
 import pytest
@@ -111,7 +112,7 @@ def test_a_result_too_large_for_the_lane(worker, stub, monkeypatch) -> None:
 
 
 def test_health_is_open_to_all_and_answers_while_a_tool_runs(worker, channel) -> None:
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
     worker.lane.begin(worker.frame("wait"), lambda outcome: None)
     wait_for(worker.adapter.entered)
     response = stub.Check(health_pb2.HealthCheckRequest(), timeout=scaled(10))
@@ -123,7 +124,7 @@ def test_health_is_open_to_all_and_answers_while_a_tool_runs(worker, channel) ->
 
 
 def test_stop_waits_for_the_call_in_hand(worker) -> None:
-    outcomes: list[object] = []
+    outcomes: list[Any] = []
     worker.lane.begin(worker.frame("wait"), outcomes.append)
     wait_for(worker.adapter.entered)
     worker.adapter.gate.set()
@@ -133,7 +134,8 @@ def test_stop_waits_for_the_call_in_hand(worker) -> None:
 
 
 def test_stop_lets_go_of_who_watches_the_health(worker, channel) -> None:
-    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     begun = time.monotonic()
     worker.server.stop(scaled(60))
