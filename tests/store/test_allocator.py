@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snakepit_mp.errors import SessionLimitReached, StoreError, StoreFull
-from snakepit_mp.store import fsck
+from snakepit_mp.store import crashpoints, fsck
 from snakepit_mp.store.allocator import (
     ALLOCATOR_LOCK,
     CLASSES,
@@ -177,6 +177,24 @@ def test_a_block_that_is_not_in_use_is_not_freed(heap: Heap) -> None:
     heap.blocks[block] = 100
     with pytest.raises(StoreError, match="damaged"):
         heap.give(block)
+
+
+@pytest.mark.parametrize("call", ["allocate", "release"])
+def test_what_a_dead_process_committed_is_finished_first(
+    heap: Heap, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def step(label: str) -> None:
+        if label == "allocator.applying":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crashpoints, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            heap.allocator.allocate(PENDING_WORD, Kind.VALUE, 10)
+    if call == "allocate":
+        heap.allocator.allocate(PENDING_WORD, Kind.VALUE, 10)
+    heap.allocator.release(PENDING_WORD)
+    assert (heap.used, heap.damage()) == (0, [])
 
 
 def test_a_chain_longer_than_the_log_is_freed(heap: Heap) -> None:

@@ -23,6 +23,14 @@ pytestmark = FORKS
 ROOT = Path(__file__).parents[2]
 STORE = str(Path(crashpoints.__file__).parent)
 LARGE = np.arange(500)
+#: What somebody else does next, taking memory and giving it back in every order.
+NEXT: dict[str, Action] = {
+    "frees": lambda store: store.delete_variable("s", "large"),
+    "takes": lambda store: store.register_variable("s", "next", "any", b"n" * 100),
+    "replaces": lambda store: store.update_variable("s", "large", LARGE + 2),
+    "is elsewhere": lambda store: store.create_session("elsewhere"),
+}
+
 #: Every line would take minutes; this is prime, so that loops do not hide any.
 LINES_APART = 11
 
@@ -123,6 +131,19 @@ def test_a_kill_of_whoever_repairs_is_repaired(label: str, monkeypatch: pytest.M
             assert_intact(store)
     assert status == 0
     assert repair > 1
+
+
+@pytest.mark.parametrize("following", NEXT)
+def test_the_next_operation_finds_everything_in_order(
+    following: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action = OPERATIONS["update large"]
+    labels, *_ = labels_of("update large", monkeypatch)
+    for number in range(1, len(labels) + 1):
+        with fresh() as store:
+            assert kill_at_step(number, lambda: action(store)) == -signal.SIGKILL
+            NEXT[following](store)
+            assert_intact(store)
 
 
 def is_killed_at_line(number: int, action: Callable[[], object]) -> bool:
