@@ -11,7 +11,14 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["PoolConfig", "RestartPolicy", "StoreConfig", "available_cpus", "available_memory", "check_timeout"]
+__all__ = [
+    "PoolConfig",
+    "RestartPolicy",
+    "StoreConfig",
+    "available_cpus",
+    "available_memory",
+    "check_timeout",
+]
 
 _LANES = ("auto", "grpc")
 _CGROUP = Path("/sys/fs/cgroup")
