@@ -1,19 +1,15 @@
-"""Plays a pool as an adversary: deaths at any time, notices in any order, and then some.
+"""Plays a pool in any order of events; `pool_world` says what must hold.
 
-`World` is everything around the machine: fork servers, processes, callers, timers. It performs
-the instructions, keeps what it has to report as *notices* and hands them over in whatever
-order hypothesis likes, some twice. It knows the truth (which tool was really entered), holds
-the machine to its promises at each instruction, and in the end lets the world behave and
-demands that everything comes to an end.
+Hypothesis looks for short plays and shortens what it finds. The walks go further: long ones,
+each with likings of its own, so that some are all deaths, and some have none.
 """
 
 from __future__ import annotations
 
-import itertools
+import random
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -23,396 +19,20 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from pool_world import Process, Server, World
 
-from snakepit_mp.config import RestartPolicy
 from snakepit_mp.core.events import (
     DeadlineExpired,
     DrainRequested,
     Event,
-    ForkServerLost,
-    ForkServerStarted,
     KillRequested,
     LaneBroke,
-    Phase,
     PoolStarted,
     QueueTimeExpired,
-    Request,
     RequestCancelled,
-    RequestCompleted,
-    RequestProgressed,
-    RequestSubmitted,
-    SpawnFailed,
-    SpawnLost,
-    StartFailed,
-    StartTimedOut,
     StopRequested,
-    StopTimedOut,
     WorkerExited,
-    WorkerForked,
-    WorkerReady,
 )
-from snakepit_mp.core.instructions import (
-    AdmitRequest,
-    Deaths,
-    FailRequest,
-    GrantRequest,
-    Instruction,
-    KillWorker,
-    ReportIdle,
-    ReportStopped,
-    SpawnWorker,
-    StartForkServer,
-    StartTimer,
-    StopForkServer,
-    StopWorker,
-)
-from snakepit_mp.core.pool_state import PoolState
-
-Key = tuple[int, int]
-Notice = Callable[[], Event]
-
-QUEUE_SIZE = 2
-POISON_AFTER = 3
-PATIENCE = 3000  # steps after which a world that behaves must have come to its end
-
-
-@dataclass
-class Process:
-    key: Key
-    generation: int
-    alive: bool = True
-    starting: bool = True
-    told_to_stop: bool = False
-    inbox: int | None = None  # a request sent, not yet taken
-    page: tuple[int, Phase] = (0, Phase.IDLE)
-
-    @property
-    def has_work(self) -> bool:
-        return self.inbox is not None or self.page[1] in (Phase.TAKEN, Phase.ENTERED)
-
-
-@dataclass
-class Server:
-    generation: int
-    alive: bool = True
-    asked: list[Key] = field(default_factory=list)
-
-
-@dataclass
-class Call:
-    """A caller's side of a request, and what really became of it."""
-
-    request: Request
-    answers: list[object] = field(default_factory=list)
-    admitted: bool = False
-    entered: int = 0  # how often its tool was really called
-    deaths: int = 0
-    progressed: bool = False
-
-    @property
-    def open(self) -> bool:
-        return not self.answers
-
-
-class World:
-    def __init__(self, workers: int, on_full: str, max_restarts: int) -> None:
-        self.state = PoolState(
-            workers=workers,
-            queue_size=QUEUE_SIZE,
-            on_full=on_full,
-            restart=RestartPolicy(max_restarts=max_restarts),
-            poison_after=POISON_AFTER,
-            start_timeout=60.0,
-            grace=5.0,
-            jitter=lambda: 0.5,
-        )
-        self.workers = workers
-        self.now = 0.0
-        self.servers: dict[int, Server] = {}
-        self.processes: dict[Key, Process] = {}
-        self.spawned: set[Key] = set()
-        self.known: set[Key] = set()  # forks whose answer was delivered
-        self.ended: set[Key] = set()  # exits that were delivered
-        self.calls: dict[int, Call] = {}
-        self.hands: dict[Key, int] = {}
-        self.notices: list[Notice] = []
-        self.timers: list[Event] = []
-        self.numbers = itertools.count(1)
-        self.draining = False
-        self.stopping = False
-        self.stopped = 0
-
-    # --- handing over ---
-
-    def tell(self, event: Event) -> None:
-        completed = self.state.counters().completed
-        instructions = self.state.handle(event, self.now)
-        self.state.validate()
-        if isinstance(event, RequestCompleted) and self.state.counters().completed > completed:
-            self._answer(event.request_id, "completed")
-        if isinstance(event, WorkerForked):
-            self.known.add((event.worker_id, event.incarnation))
-        if isinstance(event, WorkerExited):
-            self._exit_told((event.worker_id, event.incarnation))
-        for instruction in instructions:
-            _PERFORM[type(instruction)](self, instruction)
-        self._check_bound(instructions)
-
-    def report(self, event: Event) -> None:
-        self.notices.append(lambda: event)
-
-    def deliver(self, index: int, *, again: bool = False) -> None:
-        notice = self.notices[index] if again else self.notices.pop(index)
-        self.tell(notice())
-
-    def _exit_told(self, key: Key) -> None:
-        request_id = self.hands.pop(key, None)
-        if key not in self.ended and request_id is not None:
-            self.calls[request_id].deaths += 1
-        self.ended.add(key)
-
-    def _answer(self, request_id: int, answer: object) -> None:
-        call = self.calls[request_id]
-        assert call.open, f"request {request_id} is answered twice: {call.answers}, {answer}"
-        call.answers.append(answer)
-        for key in [key for key, held in self.hands.items() if held == request_id]:
-            del self.hands[key]
-
-    def _check_bound(self, instructions: list[Instruction]) -> None:
-        running = set(self.hands.values())
-        assert len(running) == len(self.hands) <= self.workers
-        waiting = {n for n, call in self.calls.items() if call.open and call.admitted} - running
-        admitted = {one.request_id for one in instructions if isinstance(one, AdmitRequest)}
-        if admitted & waiting:
-            assert len(waiting) <= QUEUE_SIZE
-
-    # --- performing ---
-
-    def _start_server(self, one: StartForkServer) -> None:
-        assert one.generation == len(self.servers) + 1
-        self.servers[one.generation] = Server(one.generation)
-        self.report(ForkServerStarted(one.generation))
-
-    def _stop_server(self, one: StopForkServer) -> None:
-        self.lose_server(self.servers[one.generation], permanent=False, hidden=False)
-
-    def _spawn(self, one: SpawnWorker) -> None:
-        key = one.worker_id, one.incarnation
-        assert key not in self.spawned
-        self.spawned.add(key)
-        server = self.servers[len(self.servers)]
-        if server.alive:
-            server.asked.append(key)
-        else:
-            self.report(SpawnLost(*key))
-
-    def _stop_worker(self, one: StopWorker) -> None:
-        key = one.worker_id, one.incarnation
-        assert key in self.known
-        assert key not in self.hands
-        self.processes[key].told_to_stop = True
-
-    def _kill(self, one: KillWorker) -> None:
-        key = one.worker_id, one.incarnation
-        assert key in self.known, "killed without a pid"
-        self.die(self.processes[key])
-
-    def _start_timer(self, one: StartTimer) -> None:
-        assert one.delay >= 0
-        self.timers.append(one.event)
-
-    def _grant(self, one: GrantRequest) -> None:
-        key, call = (one.worker_id, one.incarnation), self.calls[one.request_id]
-        process = self.processes[key]
-        assert call.open
-        assert call.admitted
-        assert key in self.known
-        assert key not in self.ended
-        assert key not in self.hands
-        assert one.request_id not in self.hands.values()
-        assert not process.told_to_stop
-        assert call.deaths < POISON_AFTER
-        assert call.entered == 0 or (call.request.idempotent and not call.progressed)
-        assert one.attempt == call.entered + 1
-        self.hands[key] = one.request_id
-        process.inbox = one.request_id
-
-    def _admit(self, one: AdmitRequest) -> None:
-        call = self.calls[one.request_id]
-        assert call.open
-        assert not call.admitted
-        call.admitted = True
-
-    def _fail(self, one: FailRequest) -> None:
-        if isinstance(one.failure, Deaths):
-            call = self.calls[one.request_id]
-            assert one.failure.poison == (call.deaths >= POISON_AFTER)
-            assert len(one.failure.deaths) == call.deaths > 0
-        self._answer(one.request_id, one.failure)
-
-    def _idle(self, one: ReportIdle) -> None:
-        assert self.draining
-        assert not any(call.open for call in self.calls.values())
-        self.draining = False
-
-    def _stopped(self, one: ReportStopped) -> None:
-        assert self.stopping
-        self.stopped += 1
-        assert self.stopped == 1
-        assert not any(call.open for call in self.calls.values())
-
-    # --- what happens by itself ---
-
-    def submit(self, **facts: object) -> None:
-        request = Request(next(self.numbers), **facts)  # type: ignore[arg-type]
-        self.calls[request.request_id] = Call(request)
-        self.tell(RequestSubmitted(request))
-
-    def fork(self, server: Server, *, fails: bool = False) -> None:
-        key = server.asked.pop(0)
-        if fails:
-            self.report(SpawnFailed(*key, OSError("no memory")))
-            return
-        self.processes[key] = Process(key, server.generation)
-        self.report(WorkerForked(*key, 1000 + len(self.processes)))
-
-    def come_up(self, process: Process, *, fails: bool = False) -> None:
-        process.starting = False
-        if fails:
-            self.report(StartFailed(*process.key, ValueError("no model")))
-            self.die(process)
-        else:
-            self.report(WorkerReady(*process.key))
-
-    def work(self, process: Process) -> None:
-        """One step further with the request in hand."""
-        request_id, phase = process.page
-        if process.inbox is not None:
-            process.page = process.inbox, Phase.TAKEN
-            process.inbox = None
-        elif phase is Phase.TAKEN:
-            process.page = request_id, Phase.ENTERED
-            self.calls[request_id].entered += 1
-        elif phase is Phase.ENTERED:
-            process.page = request_id, Phase.DONE
-            self.report(RequestCompleted(request_id, *process.key))
-
-    def deliver_item(self, process: Process) -> None:
-        request_id = process.page[0]
-        self.calls[request_id].progressed = True
-        self.tell(RequestProgressed(request_id))
-
-    def die(self, process: Process) -> None:
-        if process.alive:
-            process.alive = False
-            key = process.key
-            self.notices.append(lambda: WorkerExited(*key, self._phase(key)))
-
-    def _phase(self, key: Key) -> Phase | None:
-        """What the application reads from the page of the dead."""
-        request_id, phase = self.processes[key].page
-        held = self.state.request_in_hand(*key)
-        return phase if held is not None and held == request_id else None
-
-    def lose_server(self, server: Server, *, permanent: bool, hidden: bool) -> None:
-        """It dies, and its workers with it. ``hidden``: its unread answers are never read."""
-        if not server.alive:
-            return
-        server.alive = False
-        cause = ImportError("no such module") if permanent else None
-        self.report(ForkServerLost(server.generation, cause, permanent))
-        for key in server.asked:
-            self.report(SpawnLost(*key))
-        for process in self.processes.values():
-            if process.generation != server.generation or not process.alive:
-                continue
-            if hidden and process.key not in self.known:
-                self._hide(process)
-            else:
-                self.die(process)
-
-    def _hide(self, process: Process) -> None:
-        process.alive = False
-        unread = WorkerForked
-        self.notices = [
-            notice
-            for notice in self.notices
-            if not (
-                isinstance(e := notice(), unread) and (e.worker_id, e.incarnation) == process.key
-            )
-        ]
-        self.report(SpawnLost(*process.key))
-
-    # --- the end ---
-
-    def proceed(self) -> bool:
-        """Do the next thing in good order; whether there was any."""
-        if self.notices:
-            self.deliver(0)
-            return True
-        for server in self.servers.values():
-            if server.alive and server.asked:
-                self.fork(server)
-                return True
-        return any(self._step(process) for process in self.processes.values() if process.alive)
-
-    def _step(self, process: Process) -> bool:
-        if process.starting:
-            self.come_up(process)
-        elif process.has_work:
-            self.work(process)
-        elif process.told_to_stop:
-            self.die(process)
-        else:
-            return False
-        return True
-
-    def behave(self) -> None:
-        """Do the next thing that a world without bad luck would do; timers come last."""
-        if self.proceed():
-            return
-        assert self.timers, "nothing can happen any more"
-        self.timers.sort(key=lambda event: isinstance(event, (StartTimedOut, StopTimedOut)))
-        self.now += 1.0
-        self.tell(self.timers.pop(0))
-
-    def finish(self) -> None:
-        for _ in range(PATIENCE):
-            if self.stopped and not self.notices:
-                break
-            self.behave()
-        assert self.stopped == 1, "the pool did not come to its end"
-        for call in self.calls.values():
-            assert len(call.answers) == 1, f"request {call.request} has no answer"
-        assert not any(process.alive for process in self.processes.values())
-        assert not any(server.alive for server in self.servers.values())
-        self.check_counters()
-
-    def check_counters(self) -> None:
-        counters = self.state.counters()
-        answers = [call.answers[0] for call in self.calls.values() if call.answers]
-        assert counters.submitted == len(self.calls)
-        assert counters.completed == answers.count("completed")
-        assert counters.cancelled == sum(isinstance(a, CancelledError) for a in answers)
-        assert counters.timed_out == sum(isinstance(a, TimeoutError) for a in answers)
-        assert counters.running == len(self.hands)
-        assert counters.waiting == len(self.calls) - len(answers) - len(self.hands)
-        assert counters.restarts == sum(incarnation > 1 for _, incarnation in self.spawned)
-
-
-_PERFORM: dict[type[Instruction], Callable[..., None]] = {
-    StartForkServer: World._start_server,
-    StopForkServer: World._stop_server,
-    SpawnWorker: World._spawn,
-    StopWorker: World._stop_worker,
-    KillWorker: World._kill,
-    StartTimer: World._start_timer,
-    GrantRequest: World._grant,
-    AdmitRequest: World._admit,
-    FailRequest: World._fail,
-    ReportIdle: World._idle,
-    ReportStopped: World._stopped,
-}
 
 _PICK = st.integers(min_value=0, max_value=1 << 16)
 
@@ -507,20 +127,11 @@ class PoolMachine(RuleBasedStateMachine):
         for _ in range(steps):
             self.world.work(busy[pick % len(busy)])
 
-    @precondition(lambda self: self._streaming())
+    @precondition(lambda self: self.world.streaming())
     @rule(pick=_PICK)
     def deliver_item(self, pick: int) -> None:
-        streaming = self._streaming()
+        streaming = self.world.streaming()
         self.world.deliver_item(streaming[pick % len(streaming)])
-
-    def _streaming(self) -> list[Process]:
-        return [
-            process
-            for process in self._processes()
-            if process.page[1] is Phase.ENTERED
-            and self.world.hands.get(process.key) == process.page[0]
-            and self.world.calls[process.page[0]].request.streaming
-        ]
 
     @precondition(lambda self: self.world.timers)
     @rule(pick=_PICK, later=st.floats(0, 10))
@@ -592,3 +203,122 @@ TestPool.settings = settings(
     stateful_step_count=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+# --- long walks ---
+
+
+class Walk:
+    """One way through the world, by weighted dice."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        workers, restarts = self.dice.randint(1, 4), self.dice.choice([0, 3, 1000, 1000])
+        self.world = World(workers, self.dice.choice(["wait", "raise"]), restarts)
+        self.world.tell(PoolStarted())
+        usual = [self.submit, self.proceed, self.deliver, self.work, self.answer_forks]
+        unusual = [
+            self.timer,
+            self.give_up_a_call,
+            self.deliver_item,
+            self.worker_dies,
+            self.lane_breaks,
+            self.fork_server_dies,
+            self.start_fails,
+            self.fork_fails,
+        ]
+        self.steps = usual + unusual
+        self.likings = [self.dice.choice([2, 4, 8]) for _ in usual]
+        self.likings += [self.dice.choice([0, 0.3, 1]) for _ in unusual]
+
+    def go(self, length: int) -> None:
+        for step in self.dice.choices(self.steps, self.likings, k=length):
+            step()
+            self.world.check_counters()
+        self.world.stopping = True
+        self.world.tell(StopRequested(self.dice.choice([True, False])))
+        for step in self.dice.choices(self.steps, self.likings, k=length // 4):
+            step()
+        if self.dice.random() < 0.3:
+            self.world.tell(KillRequested())
+        self.world.finish()
+
+    def _processes(self) -> list[Process]:
+        return [process for process in self.world.processes.values() if process.alive]
+
+    def _servers(self) -> list[Server]:
+        return [server for server in self.world.servers.values() if server.alive]
+
+    def submit(self) -> None:
+        self.world.submit(
+            session_id=self.dice.choice([None, "a", "b"]),
+            idempotent=self.dice.random() < 0.6,
+            streaming=self.dice.random() < 0.3,
+        )
+
+    def proceed(self) -> None:
+        for _ in range(self.dice.randint(1, 6)):
+            self.world.proceed()
+
+    def deliver(self) -> None:
+        if self.world.notices:
+            self.world.deliver(self.dice.randrange(len(self.world.notices)))
+
+    def work(self) -> None:
+        busy = [process for process in self._processes() if process.has_work]
+        if busy:
+            self.world.work(self.dice.choice(busy))
+
+    def timer(self) -> None:
+        self.world.now += self.dice.random()
+        if self.world.timers:
+            self.world.tell(self.world.timers.pop(self.dice.randrange(len(self.world.timers))))
+
+    def answer_forks(self) -> None:
+        for server in self._servers():
+            if server.asked:
+                self.world.fork(server)
+
+    def fork_fails(self) -> None:
+        for server in self._servers():
+            if server.asked:
+                self.world.fork(server, fails=True)
+
+    def start_fails(self) -> None:
+        for process in self._processes():
+            if process.starting:
+                self.world.come_up(process, fails=True)
+
+    def give_up_a_call(self) -> None:
+        if self.world.calls:
+            kind = self.dice.choice([RequestCancelled, DeadlineExpired, QueueTimeExpired])
+            self.world.tell(kind(self.dice.choice(list(self.world.calls)[-8:])))
+
+    def deliver_item(self) -> None:
+        streaming = self.world.streaming()
+        if streaming:
+            self.world.deliver_item(self.dice.choice(streaming))
+
+    def worker_dies(self) -> None:
+        if self._processes():
+            self.world.die(self.dice.choice(self._processes()))
+
+    def lane_breaks(self) -> None:
+        if self.world.hands:
+            key, request_id = self.dice.choice(list(self.world.hands.items()))
+            self.world.report(LaneBroke(request_id, *key))
+
+    def fork_server_dies(self) -> None:
+        if self._servers() and self.dice.random() < 0.3:
+            permanent, hidden = self.dice.random() < 0.1, self.dice.random() < 0.5
+            self.world.lose_server(self._servers()[0], permanent=permanent, hidden=hidden)
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_long_walks(block: int) -> None:
+    for seed in range(20 * block, 20 * block + 20):
+        try:
+            Walk(seed).go(200)
+        except BaseException as error:
+            error.add_note(f"in the walk with seed {seed}")
+            raise

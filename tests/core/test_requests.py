@@ -149,15 +149,6 @@ def test_reply_that_comes_after_the_death_spares_the_rerun() -> None:
     assert play.ready(0, 2) == []
 
 
-def test_reply_that_comes_after_the_next_grant_is_late() -> None:
-    play = Play(workers=2).up()
-    play.submit(1, idempotent=True)
-    play(WorkerExited(0, 1, Phase.DONE))
-    assert play.row(1).request_id == 1
-    assert play(RequestCompleted(1, 0, 1)) == []
-    assert play.row(1).request_id == 1
-
-
 @pytest.mark.parametrize("phase", [*NOT_ENTERED, *ENTERED])
 def test_request_that_kills_worker_after_worker_is_quarantined(phase: Phase | None) -> None:
     play = Play(poison_after=3).up()
@@ -221,36 +212,8 @@ def test_time_in_line_is_over_once_a_worker_had_it() -> None:
     assert play.ready(0, 2) == [GrantRequest(1, 0, 2, 1)]
 
 
-@pytest.mark.parametrize(
-    "event",
-    [RequestCancelled(1), DeadlineExpired(1), QueueTimeExpired(1), RequestProgressed(1)],
-)
-@pytest.mark.parametrize("over", ["never was", "completed", "failed"])
-def test_events_about_requests_that_are_over_are_late(event: object, over: str) -> None:
-    play = Play().up()
-    if over != "never was":
-        play.submit(1)
-        play(RequestCompleted(1, 0, 1) if over == "completed" else WorkerExited(0, 1, Phase.DONE))
-    assert play(event) == []  # type: ignore[arg-type]
-
-
 def test_every_failure_is_an_instance_of_its_own() -> None:
     """Exceptions collect tracebacks: two callers must not share one."""
     play = busy()
     play.submit(2)
     assert failure(play(RequestCancelled(1)), 1) is not failure(play(RequestCancelled(2)), 2)
-
-
-def test_counts_add_up() -> None:
-    play = Play(workers=2, queue_size=1, on_full="raise").up()
-    for request_id in (1, 2, 3):
-        play.submit(request_id, idempotent=True)
-    play.submit(4)  # refused
-    play(RequestCompleted(1, 0, 1), DeadlineExpired(3))
-    play.submit(5)
-    play(RequestCancelled(5), WorkerExited(1, 1, Phase.ENTERED))
-    counters = play.state.counters()
-    assert (counters.submitted, counters.completed, counters.failed) == (5, 1, 1)
-    assert (counters.timed_out, counters.cancelled, counters.rerun) == (1, 1, 1)
-    assert (counters.waiting, counters.running) == (1, 0)
-    assert (counters.worker_deaths, counters.restarts) == (1, 1)

@@ -333,23 +333,6 @@ def test_ordered_ends_are_no_deaths() -> None:
     assert play.state.counters().worker_deaths == 0
 
 
-def test_rows_tell_what_is_going_on() -> None:
-    play = Play(workers=2).up()
-    play.submit(7, session_id="s")
-    row = play.row(0)
-    assert (row.worker_id, row.incarnation, row.pid, row.state) == (0, 1, 1001, S.EXECUTING)
-    assert (row.request_id, row.session_id, row.tasks) == (7, "s", 0)
-    play(RequestCompleted(7, 0, 1))
-    row = play.row(0)
-    assert (row.state, row.request_id, row.session_id, row.tasks) == (S.READY, None, None, 1)
-
-
-def test_dead_worker_has_no_pid() -> None:
-    play = Play().up()
-    play(WorkerExited(0, 1))
-    assert play.row().pid is None
-
-
 def test_lost_fork_server_and_unknown_fork_together() -> None:
     """Whatever the order of the two notices, there is one new process, and only one."""
     for order in (

@@ -1,0 +1,417 @@
+"""Everything around a pool's brain, as an adversary: processes, callers, timers, bad luck.
+
+`World` performs the instructions, keeps what it has to report as *notices* and hands them over
+in whatever order it is told to, some twice. It knows the truth (which tool was really entered),
+holds the machine to its promises at each instruction, and in the end (`finish`) lets the world
+behave and demands that everything comes to an end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+
+from snakepit_mp.config import RestartPolicy
+from snakepit_mp.core.events import (
+    Event,
+    ForkServerLost,
+    ForkServerStarted,
+    Phase,
+    Request,
+    RequestCompleted,
+    RequestProgressed,
+    RequestSubmitted,
+    SpawnFailed,
+    SpawnLost,
+    StartFailed,
+    StartTimedOut,
+    StopTimedOut,
+    WorkerExited,
+    WorkerForked,
+    WorkerReady,
+)
+from snakepit_mp.core.instructions import (
+    AdmitRequest,
+    Deaths,
+    FailRequest,
+    GrantRequest,
+    Instruction,
+    KillWorker,
+    ReportIdle,
+    ReportStopped,
+    SpawnWorker,
+    StartForkServer,
+    StartTimer,
+    StopForkServer,
+    StopWorker,
+)
+from snakepit_mp.core.lifecycle import WorkerState
+from snakepit_mp.core.pool_state import PoolState
+
+Key = tuple[int, int]
+Notice = Callable[[], Event]
+
+QUEUE_SIZE = 2
+POISON_AFTER = 3
+PATIENCE = 3000  # steps after which a world that behaves must have come to its end
+
+
+@dataclass
+class Process:
+    key: Key
+    generation: int
+    alive: bool = True
+    starting: bool = True
+    told_to_stop: bool = False
+    inbox: int | None = None  # a request sent, not yet taken
+    page: tuple[int, Phase] = (0, Phase.IDLE)
+
+    @property
+    def has_work(self) -> bool:
+        return self.inbox is not None or self.page[1] in (Phase.TAKEN, Phase.ENTERED)
+
+
+@dataclass
+class Server:
+    generation: int
+    alive: bool = True
+    asked: list[Key] = field(default_factory=list)
+
+
+@dataclass
+class Call:
+    """A caller's side of a request, and what really became of it."""
+
+    request: Request
+    answers: list[object] = field(default_factory=list)
+    admitted: bool = False
+    entered: int = 0  # how often its tool was really called
+    deaths: int = 0
+    progressed: bool = False
+
+    @property
+    def open(self) -> bool:
+        return not self.answers
+
+
+class World:
+    def __init__(self, workers: int, on_full: str, max_restarts: int) -> None:
+        self.state = PoolState(
+            workers=workers,
+            queue_size=QUEUE_SIZE,
+            on_full=on_full,
+            restart=RestartPolicy(max_restarts=max_restarts),
+            poison_after=POISON_AFTER,
+            start_timeout=60.0,
+            grace=5.0,
+            jitter=lambda: 0.5,
+        )
+        self.workers = workers
+        self.now = 0.0
+        self.servers: dict[int, Server] = {}
+        self.processes: dict[Key, Process] = {}
+        self.spawned: set[Key] = set()
+        self.known: set[Key] = set()  # forks whose answer was delivered
+        self.ended: set[Key] = set()  # exits that were delivered
+        self.calls: dict[int, Call] = {}
+        self.hands: dict[Key, int] = {}
+        self.notices: list[Notice] = []
+        self.timers: list[Event] = []
+        self.numbers = itertools.count(1)
+        self.draining = False
+        self.stopping = False
+        self.stopped = 0
+
+    # --- handing over ---
+
+    def tell(self, event: Event) -> None:
+        completed = self.state.counters().completed
+        instructions = self.state.handle(event, self.now)
+        self.state.validate()
+        if isinstance(event, RequestCompleted) and self.state.counters().completed > completed:
+            self._answer(event.request_id, "completed")
+        if isinstance(event, WorkerForked):
+            self.known.add((event.worker_id, event.incarnation))
+        if isinstance(event, WorkerExited):
+            self._exit_told((event.worker_id, event.incarnation))
+        for instruction in instructions:
+            _PERFORM[type(instruction)](self, instruction)
+        self._check_bound(instructions)
+        if isinstance(event, WorkerForked):
+            self._check_forked(event)
+
+    def report(self, event: Event) -> None:
+        self.notices.append(lambda: event)
+
+    def deliver(self, index: int, *, again: bool = False) -> None:
+        notice = self.notices[index] if again else self.notices.pop(index)
+        self.tell(notice())
+
+    def _exit_told(self, key: Key) -> None:
+        request_id = self.hands.pop(key, None)
+        if key not in self.ended and request_id is not None:
+            self.calls[request_id].deaths += 1
+        self.ended.add(key)
+
+    def _answer(self, request_id: int, answer: object) -> None:
+        call = self.calls[request_id]
+        assert call.open, f"request {request_id} is answered twice: {call.answers}, {answer}"
+        call.answers.append(answer)
+        for key in [key for key, held in self.hands.items() if held == request_id]:
+            del self.hands[key]
+
+    def _check_forked(self, event: WorkerForked) -> None:
+        """It is wanted, or dead: a process that nobody counts on must not live on."""
+        process = self.processes[event.worker_id, event.incarnation]
+        row = self.state.workers()[event.worker_id]
+        wanted = row.pid == event.pid and row.state is not WorkerState.STOPPING
+        assert wanted or not process.alive
+
+    def _check_bound(self, instructions: list[Instruction]) -> None:
+        running = set(self.hands.values())
+        assert len(running) == len(self.hands) <= self.workers
+        waiting = {n for n, call in self.calls.items() if call.open and call.admitted} - running
+        admitted = {one.request_id for one in instructions if isinstance(one, AdmitRequest)}
+        if admitted & waiting:
+            assert len(waiting) <= QUEUE_SIZE
+
+    # --- performing ---
+
+    def _start_server(self, one: StartForkServer) -> None:
+        assert one.generation == len(self.servers) + 1
+        self.servers[one.generation] = Server(one.generation)
+        self.report(ForkServerStarted(one.generation))
+
+    def _stop_server(self, one: StopForkServer) -> None:
+        self.lose_server(self.servers[one.generation], permanent=False, hidden=False)
+
+    def _spawn(self, one: SpawnWorker) -> None:
+        key = one.worker_id, one.incarnation
+        assert key not in self.spawned
+        self.spawned.add(key)
+        server = self.servers[len(self.servers)]
+        if server.alive:
+            server.asked.append(key)
+        else:
+            self.report(SpawnLost(*key))
+
+    def _stop_worker(self, one: StopWorker) -> None:
+        key = one.worker_id, one.incarnation
+        assert key in self.known
+        assert key not in self.hands
+        self.processes[key].told_to_stop = True
+
+    def _kill(self, one: KillWorker) -> None:
+        key = one.worker_id, one.incarnation
+        assert key in self.known, "killed without a pid"
+        self.die(self.processes[key])
+
+    def _start_timer(self, one: StartTimer) -> None:
+        assert one.delay >= 0
+        self.timers.append(one.event)
+
+    def _grant(self, one: GrantRequest) -> None:
+        key, call = (one.worker_id, one.incarnation), self.calls[one.request_id]
+        process = self.processes[key]
+        assert call.open
+        assert call.admitted
+        assert key in self.known
+        assert key not in self.ended
+        assert key not in self.hands
+        assert one.request_id not in self.hands.values()
+        assert not process.told_to_stop
+        assert call.deaths < POISON_AFTER
+        assert call.entered == 0 or (call.request.idempotent and not call.progressed)
+        assert one.attempt == call.entered + 1
+        self.hands[key] = one.request_id
+        process.inbox = one.request_id
+
+    def _admit(self, one: AdmitRequest) -> None:
+        call = self.calls[one.request_id]
+        assert call.open
+        assert not call.admitted
+        call.admitted = True
+
+    def _fail(self, one: FailRequest) -> None:
+        if isinstance(one.failure, Deaths):
+            call = self.calls[one.request_id]
+            assert one.failure.poison == (call.deaths >= POISON_AFTER)
+            assert len(one.failure.deaths) == call.deaths > 0
+        self._answer(one.request_id, one.failure)
+
+    def _idle(self, one: ReportIdle) -> None:
+        assert self.draining
+        assert not any(call.open for call in self.calls.values())
+        self.draining = False
+
+    def _stopped(self, one: ReportStopped) -> None:
+        assert self.stopping
+        self.stopped += 1
+        assert self.stopped == 1
+        assert not any(call.open for call in self.calls.values())
+
+    # --- what happens by itself ---
+
+    def submit(self, **facts: object) -> None:
+        request = Request(next(self.numbers), **facts)  # type: ignore[arg-type]
+        self.calls[request.request_id] = Call(request)
+        self.tell(RequestSubmitted(request))
+
+    def fork(self, server: Server, *, fails: bool = False) -> None:
+        key = server.asked.pop(0)
+        if fails:
+            self.report(SpawnFailed(*key, OSError("no memory")))
+            return
+        self.processes[key] = Process(key, server.generation)
+        self.report(WorkerForked(*key, 1000 + len(self.processes)))
+
+    def come_up(self, process: Process, *, fails: bool = False) -> None:
+        process.starting = False
+        if fails:
+            self.report(StartFailed(*process.key, ValueError("no model")))
+            self.die(process)
+        else:
+            self.report(WorkerReady(*process.key))
+
+    def work(self, process: Process) -> None:
+        """One step further with the request in hand."""
+        request_id, phase = process.page
+        if process.inbox is not None:
+            process.page = process.inbox, Phase.TAKEN
+            process.inbox = None
+        elif phase is Phase.TAKEN:
+            process.page = request_id, Phase.ENTERED
+            self.calls[request_id].entered += 1
+        elif phase is Phase.ENTERED:
+            process.page = request_id, Phase.DONE
+            self.report(RequestCompleted(request_id, *process.key))
+
+    def deliver_item(self, process: Process) -> None:
+        request_id = process.page[0]
+        self.calls[request_id].progressed = True
+        self.tell(RequestProgressed(request_id))
+
+    def streaming(self) -> list[Process]:
+        """Those that could deliver an item now."""
+        return [
+            process
+            for process in self.processes.values()
+            if process.alive
+            and process.page[1] is Phase.ENTERED
+            and self.hands.get(process.key) == process.page[0]
+            and self.calls[process.page[0]].request.streaming
+        ]
+
+    def die(self, process: Process) -> None:
+        if process.alive:
+            process.alive = False
+            key = process.key
+            self.notices.append(lambda: WorkerExited(*key, self._phase(key)))
+
+    def _phase(self, key: Key) -> Phase | None:
+        """What the application reads from the page of the dead."""
+        request_id, phase = self.processes[key].page
+        held = self.state.request_in_hand(*key)
+        return phase if held is not None and held == request_id else None
+
+    def lose_server(self, server: Server, *, permanent: bool, hidden: bool) -> None:
+        """It dies, and its workers with it. ``hidden``: its unread answers are never read."""
+        if not server.alive:
+            return
+        server.alive = False
+        cause = ImportError("no such module") if permanent else None
+        self.report(ForkServerLost(server.generation, cause, permanent))
+        for key in server.asked:
+            self.report(SpawnLost(*key))
+        for process in self.processes.values():
+            if process.generation != server.generation or not process.alive:
+                continue
+            if hidden and process.key not in self.known:
+                self._hide(process)
+            else:
+                self.die(process)
+
+    def _hide(self, process: Process) -> None:
+        process.alive = False
+        unread = WorkerForked
+        self.notices = [
+            notice
+            for notice in self.notices
+            if not (
+                isinstance(e := notice(), unread) and (e.worker_id, e.incarnation) == process.key
+            )
+        ]
+        self.report(SpawnLost(*process.key))
+
+    # --- the end ---
+
+    def proceed(self) -> bool:
+        """Do the next thing in good order; whether there was any."""
+        if self.notices:
+            self.deliver(0)
+            return True
+        for server in self.servers.values():
+            if server.alive and server.asked:
+                self.fork(server)
+                return True
+        return any(self._step(process) for process in self.processes.values() if process.alive)
+
+    def _step(self, process: Process) -> bool:
+        if process.starting:
+            self.come_up(process)
+        elif process.has_work:
+            self.work(process)
+        elif process.told_to_stop:
+            self.die(process)
+        else:
+            return False
+        return True
+
+    def behave(self) -> None:
+        """Do the next thing that a world without bad luck would do; timers come last."""
+        if self.proceed():
+            return
+        assert self.timers, "nothing can happen any more"
+        self.timers.sort(key=lambda event: isinstance(event, (StartTimedOut, StopTimedOut)))
+        self.now += 1.0
+        self.tell(self.timers.pop(0))
+
+    def finish(self) -> None:
+        for _ in range(PATIENCE):
+            if self.stopped and not self.notices:
+                break
+            self.behave()
+        assert self.stopped == 1, "the pool did not come to its end"
+        for call in self.calls.values():
+            assert len(call.answers) == 1, f"request {call.request} has no answer"
+        assert not any(process.alive for process in self.processes.values())
+        assert not any(server.alive for server in self.servers.values())
+        self.check_counters()
+
+    def check_counters(self) -> None:
+        counters = self.state.counters()
+        answers = [call.answers[0] for call in self.calls.values() if call.answers]
+        assert counters.submitted == len(self.calls)
+        assert counters.completed == answers.count("completed")
+        assert counters.cancelled == sum(isinstance(a, CancelledError) for a in answers)
+        assert counters.timed_out == sum(isinstance(a, TimeoutError) for a in answers)
+        assert counters.running == len(self.hands)
+        assert counters.waiting == len(self.calls) - len(answers) - len(self.hands)
+        assert counters.restarts == sum(incarnation > 1 for _, incarnation in self.spawned)
+
+
+_PERFORM: dict[type[Instruction], Callable[..., None]] = {
+    StartForkServer: World._start_server,
+    StopForkServer: World._stop_server,
+    SpawnWorker: World._spawn,
+    StopWorker: World._stop_worker,
+    KillWorker: World._kill,
+    StartTimer: World._start_timer,
+    GrantRequest: World._grant,
+    AdmitRequest: World._admit,
+    FailRequest: World._fail,
+    ReportIdle: World._idle,
+    ReportStopped: World._stopped,
+}
