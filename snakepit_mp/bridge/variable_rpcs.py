@@ -10,9 +10,9 @@ from typing import Any
 from ..errors import (
     CodecError,
     InvalidArguments,
+    SessionNotFound,
     SnakepitError,
     StoreError,
-    VariableNotFound,
 )
 from ..store.records import Variable
 from ..store.session_store import SessionStore
@@ -92,9 +92,14 @@ class VariableRpcs:
     ) -> pb.BatchSetVariablesResponse:
         values, errors = _decoded(request)
         if not request.atomic:
-            results = self._store.update_variables(request.session_id, values, atomic=False)
-            errors |= {name: r for name, r in results.items() if isinstance(r, Exception)}
-            return _written({n: v for n, v in results.items() if n not in errors}, errors)
+            versions = {}
+            for name, value in values.items():
+                outcome = self._update(request.session_id, name, value)
+                if isinstance(outcome, int):
+                    versions[name] = outcome
+                else:
+                    errors[name] = outcome
+            return _written(versions, errors)
         if errors:
             return _written({}, {**self._faults(request.session_id, values), **errors})
         try:
@@ -122,45 +127,55 @@ class VariableRpcs:
         self._store.delete_variable(request.session_id, request.variable_identifier)
         return pb.DeleteVariableResponse(success=True)
 
-    def _faults(self, session_id: str, values: Mapping[str, Any]) -> dict[str, Exception]:
+    # Faults are texts from here on: an exception that is kept would keep its frames, and with
+    # them all that gRPC holds for the call.
+
+    def _update(self, session_id: str, name: str, value: Any) -> int | str:
+        """The new version, or what is wrong."""
+        try:
+            return self._store.update_variable(session_id, name, value)
+        except SessionNotFound:
+            raise
+        except SnakepitError as error:
+            return text_of(error)
+
+    def _faults(self, session_id: str, values: Mapping[str, Any]) -> dict[str, str]:
         """What is wrong with each value of a batch of which nothing was written."""
         known = self._store.get_variables(session_id, values, missing_ok=True)
         faults = {name: _fault(name, known.get(name), value) for name, value in values.items()}
-        return {name: fault for name, fault in faults.items() if fault is not None}
+        return {name: fault for name, fault in faults.items() if fault}
 
 
-def _decoded(
-    request: pb.BatchSetVariablesRequest,
-) -> tuple[dict[str, Any], dict[str, Exception]]:
-    """The values of a batch, and for those that cannot be read the error."""
+def _decoded(request: pb.BatchSetVariablesRequest) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of a batch, and for those that cannot be read what is wrong."""
     values: dict[str, Any] = {}
-    errors: dict[str, Exception] = {}
+    errors: dict[str, str] = {}
     for name, message in request.updates.items():
         try:
             values[name] = convert.decode(message, request.binary_updates.get(name, b""))
         except CodecError as error:
-            errors[name] = error
+            errors[name] = text_of(error)
     for name in request.binary_updates.keys() - request.updates.keys():
-        errors[name] = CodecError("binary_updates has bytes for it, but updates no value")
+        errors[name] = "binary_updates has bytes for it, but updates no value"
     return values, errors
 
 
-def _fault(name: str, record: Variable | None, value: Any) -> Exception | None:
+def _fault(name: str, record: Variable | None, value: Any) -> str | None:
     if record is None:
-        return VariableNotFound(f"no variable {name!r} in this session", name=name)
+        return f"no variable {name!r} in this session"
     try:
         constraints.check(record.type, record.constraints, types.coerce(record.type, value))
     except SnakepitError as error:
-        return error
+        return text_of(error)
     return None
 
 
 def _written(
-    versions: Mapping[str, int], errors: Mapping[str, Exception]
+    versions: Mapping[str, int], errors: Mapping[str, str]
 ) -> pb.BatchSetVariablesResponse:
     return pb.BatchSetVariablesResponse(
         success=not errors,
-        errors={name: shown(text_of(error)) for name, error in errors.items()},
+        errors={name: shown(text) for name, text in errors.items()},
         new_versions={name: messages.saturated(version) for name, version in versions.items()},
         new_versions_64=versions,
     )
