@@ -92,7 +92,8 @@ class RestartPolicy:
 
     Only deaths *before* a worker served anything count and back off; a worker that has
     served is replaced at once. More than ``max_restarts`` such deaths within
-    ``max_seconds`` and the pool stops trying. The n-th waits ``backoff * 2**(n-1)``
+    ``max_seconds`` and the pool stops trying; the time that starts and waits take does not
+    count, so slow failures are as many as quick ones. The n-th waits ``backoff * 2**(n-1)``
     seconds, at most ``max_backoff``, give or take the fraction ``jitter``.
     """
 
