@@ -217,10 +217,10 @@ class Walk:
         self.world = World(workers, self.dice.choice(["wait", "raise"]), restarts)
         self.world.tell(PoolStarted())
         usual = [self.submit, self.proceed, self.deliver, self.work, self.answer_forks]
+        usual.append(self.deliver_item)
         unusual = [
             self.timer,
             self.give_up_a_call,
-            self.deliver_item,
             self.worker_dies,
             self.lane_breaks,
             self.fork_server_dies,
@@ -228,7 +228,7 @@ class Walk:
             self.fork_fails,
         ]
         self.steps = usual + unusual
-        self.likings = [self.dice.choice([2, 4, 8]) for _ in usual]
+        self.likings: list[float] = [self.dice.choice([2, 4, 8]) for _ in usual]
         self.likings += [self.dice.choice([0, 0.3, 1]) for _ in unusual]
 
     def go(self, length: int) -> None:
@@ -253,7 +253,7 @@ class Walk:
         self.world.submit(
             session_id=self.dice.choice([None, "a", "b"]),
             idempotent=self.dice.random() < 0.6,
-            streaming=self.dice.random() < 0.3,
+            streaming=self.dice.random() < 0.5,
         )
 
     def proceed(self) -> None:
