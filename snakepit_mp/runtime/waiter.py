@@ -106,7 +106,10 @@ class BlockingWaiter(Waiter):
         except queue.Empty:
             return None
         if isinstance(item, BaseException):
-            raise item
+            try:
+                raise item
+            finally:
+                del item  # the traceback would keep the frame, and the frame the error
         return item
 
     def close(self) -> list[Grant]:
