@@ -229,6 +229,6 @@ class FutureWaiter(Waiter):
         try:
             settle()
         except InvalidStateError:
-            # The user cancelled it in this very moment: the cancellation stands.
-            if not self.future.cancelled():
-                raise
+            # The first answer stands: a cancellation in this very moment, or the reply of a
+            # worker that was taken for dead before it was read.
+            assert self.future.done()

@@ -150,6 +150,16 @@ def test_answer_after_a_cancel_changes_nothing():
     assert not submitted.waiter.granted(_grant())
 
 
+def test_second_answer_changes_nothing():
+    submitted = _Submitted()
+    submitted.waiter.answered(envelope.encode_value(7, "first"))
+
+    submitted.waiter.answered(envelope.encode_value(7, "second"))
+    submitted.waiter.failed(PoolSaturated("full"))
+
+    assert submitted.future.result(0) == "first"
+
+
 def test_failure_and_cancellation_by_the_pool():
     failed, cancelled = _Submitted(), _Submitted()
 
