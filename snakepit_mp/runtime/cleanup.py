@@ -104,7 +104,7 @@ def sweep(base: Path) -> None:
 
 def remove_if_abandoned(path: Path) -> bool:
     """Remove a pool's directory if its application is dead; whether it was."""
-    if path in _own or not _is_private(path):
+    if path in _own or not path.name.startswith(_PREFIX) or not _is_private(path):
         return False
     try:
         lock_fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

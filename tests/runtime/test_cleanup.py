@@ -188,6 +188,16 @@ def test_an_empty_directory_without_lock_goes(base):
     assert not path.exists()
 
 
+def test_only_directories_of_pools_are_ever_removed(base, monkeypatch):
+    other = base / "other"
+    other.mkdir(mode=0o700)
+    monkeypatch.chdir(other)
+
+    assert not remove_if_abandoned(other)
+    assert not remove_if_abandoned(Path())
+    assert other.exists()
+
+
 def test_links_and_directories_of_other_kinds_are_left_alone(base):
     target = base / "elsewhere"
     target.mkdir(mode=0o700)
