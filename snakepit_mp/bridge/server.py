@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -20,7 +20,11 @@ from . import snakepit_bridge_pb2 as pb
 from . import snakepit_bridge_pb2_grpc as pb_grpc
 from .health import HealthServicer
 from .servicer import BridgeServicer
+from .threads import DaemonThreads
 from .tool_rpcs import Execute, Stream
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["BridgeServer"]
 
@@ -64,9 +68,7 @@ class BridgeServer:
         self._servicer = BridgeServicer(
             store, execute, stream, tools, most_tool_calls=most_tool_calls
         )
-        self._threads = ThreadPoolExecutor(
-            most_tool_calls + _OTHER_THREADS, thread_name_prefix="snakepit_mp-bridge"
-        )
+        self._threads = DaemonThreads(most_tool_calls + _OTHER_THREADS, "snakepit_mp-bridge")
         self._running: tuple[grpc.Server, HealthServicer] | None = None
         self._stopping = threading.Lock()
         #: What clients connect to; ``None`` before `start`.
@@ -74,7 +76,7 @@ class BridgeServer:
 
     def start(self) -> str:
         """Serve, and return what clients connect to. `ConfigError` if the address is taken."""
-        server = grpc.server(self._threads, options=_OPTIONS)
+        server = grpc.server(cast("ThreadPoolExecutor", self._threads), options=_OPTIONS)
         health_servicer = HealthServicer((_SERVICE,))
         pb_grpc.add_BridgeServiceServicer_to_server(self._servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -108,7 +110,7 @@ class BridgeServer:
             # watch the health, or have asked for reflection.
             server.stop(None)
             self._running = None  # gRPC's descriptors are closed with its objects
-            self._threads.shutdown(wait=False)
+            self._threads.shutdown()
 
 
 def _check(address: str) -> None:

@@ -27,6 +27,7 @@ from snakepit_mp.bridge import snakepit_bridge_pb2 as pb
 from snakepit_mp.bridge import snakepit_bridge_pb2_grpc as pb_grpc
 
 CLIENT = Path(__file__).parent / "foreign_client.py"
+FORGETFUL = Path(__file__).parent.parent / "isolated" / "forgetful_application.py"
 GENERATED = Path(snakepit_mp.__file__).parent / "bridge"
 
 
@@ -134,6 +135,26 @@ def test_shutdown_finishes_what_a_client_has_in_hand(bridged: Pool, gate: Gate) 
         assert convert.decode(call.result(timeout=scaled(10)).result) == "open"
         closer.join(scaled(10))
         assert not closer.is_alive()
+
+
+def test_a_clients_tool_does_not_keep_the_application(gate: Gate) -> None:
+    with subprocess.Popen(
+        [sys.executable, str(FORGETFUL)],
+        env={**os.environ, "PYTHONPATH": str(FORGETFUL.parent.parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as application:
+        assert application.stdin is not None
+        assert application.stdout is not None
+        with grpc.insecure_channel(application.stdout.readline().strip()) as channel:
+            stub = pb_grpc.BridgeServiceStub(channel)
+            call = stub.ExecuteTool.future(_request("note_and_wait", **gate.args))
+            gate.wait_entered()
+            application.stdin.close()
+            assert application.wait(scaled(10)) == 0
+            code, _ = status_of(call.result)
+    assert code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
 def _code(stub: Any) -> grpc.StatusCode | None:
