@@ -82,7 +82,7 @@ class Pool:
         self._owner = os.getpid()
         with ExitStack() as undo:
             owned = self._open_store(undo)
-            self._directory = SocketDirectory.create()
+            self._directory = SocketDirectory.create(self.config.name)
             undo.callback(self._directory.remove)
             self._bridge = self._open_bridge()
             if self._bridge is not None:
