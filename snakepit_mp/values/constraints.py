@@ -72,7 +72,9 @@ def _check_name(kind: str, name: Any) -> None:
 
 def _check_order(normal: Mapping[str, Any], low: str, high: str) -> None:
     if low in normal and high in normal and normal[low] > normal[high]:
-        raise ConstraintError(f"{low} {normal[low]} is above {high} {normal[high]}")
+        raise ConstraintError(
+            f"{low} {shorten(normal[low])} is above {high} {shorten(normal[high])}"
+        )
 
 
 def _check_choices(kind: str, normal: Mapping[str, Any]) -> None:
@@ -116,11 +118,11 @@ def _read_shape(kind: str, name: str, limit: Any) -> list[int | None]:
 
 
 def _below(value: Any, limit: Any) -> str | None:
-    return None if value >= limit else f"is not at least {limit}"
+    return None if value >= limit else f"is not at least {shorten(limit)}"
 
 
 def _above(value: Any, limit: Any) -> str | None:
-    return None if value <= limit else f"is not at most {limit}"
+    return None if value <= limit else f"is not at most {shorten(limit)}"
 
 
 def _too_short(value: str, limit: int) -> str | None:

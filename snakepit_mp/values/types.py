@@ -67,7 +67,10 @@ def shorten(value: Any) -> str:
     """The repr of ``value`` for a message, cut where it is long."""
     if _is_ndarray(type(value)):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python spells no integer of more than 4300 digits
+        text = f"<{type(value).__qualname__} with too many digits to be shown>"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

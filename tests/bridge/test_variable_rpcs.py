@@ -203,6 +203,15 @@ def test_value_nested_too_deeply(client: Client) -> None:
     assert status_of(lambda: client.stub.SetVariable(request))[0] is INVALID
 
 
+@pytest.mark.parametrize("name", ["t", "n"])
+def test_an_integer_too_long_to_be_spelled(client: Client, name: str) -> None:
+    client.register("t", "float", 0.5)
+    client.register("n", "integer", 1, constraints_json='{"max": 9}')
+    value = convert.encode(10**5000, lossless=True).any
+    request = pb.SetVariableRequest(session_id="s", variable_identifier=name, value=value)
+    assert status_of(lambda: client.stub.SetVariable(request))[0] is INVALID
+
+
 def test_get_many(client: Client) -> None:
     client.register("a", "integer", 1, metadata={"k": "v"})
     b = client.register("b", "integer", 2, metadata={"k": "v"}).variable_id

@@ -151,5 +151,10 @@ def test_message_is_short_and_names_the_type():
     assert "(type str)" in str(caught.value)
 
 
+def test_shorten_survives_what_python_does_not_spell():
+    assert types.shorten(10**5000) == "<int with too many digits to be shown>"
+    assert types.shorten([10**5000]) == "<list with too many digits to be shown>"
+
+
 def test_shorten_does_not_print_arrays():
     assert types.shorten(ARRAY) == "an array of shape (2, 3) and dtype float32"
