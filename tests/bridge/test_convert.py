@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from snakepit_mp.bridge import json_values
 from snakepit_mp.bridge.convert import LOSSLESS, decode, encode, is_lossless
 from snakepit_mp.errors import CodecError
 from snakepit_mp.values import codec
@@ -315,3 +318,42 @@ def test_raw_elements_are_a_read_only_view() -> None:
     array = decode(message(HOST + "tensor.binary", header()), data)
     assert not array.flags.writeable
     assert not array.flags.owndata
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("NaN"),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["shape", "data"]), inner),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([*json_values.TYPES, "tensor.binary", "embedding.binary", "bytes.binary"]),
+    JSON.map(lambda value: json.dumps(value).encode()) | st.binary(),
+    st.binary(),
+)
+def test_nothing_but_codec_errors(type_: str, value: bytes, beside: bytes) -> None:
+    for binary in (b"", beside):
+        try:
+            got = decode(message(HOST + type_, value), binary)
+        except CodecError:
+            continue
+        encode(got)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.lists(st.integers(-1, 4), max_size=3),
+    st.sampled_from(["bool", "int8", "float32", "complex64", "object", "<f8"]),
+    st.binary(max_size=64),
+)
+def test_arrays_are_never_larger_than_what_was_sent(
+    shape: list[int], dtype: str, data: bytes
+) -> None:
+    given_header = header(shape=shape, dtype=dtype)
+    try:
+        array = decode(message(HOST + "tensor.binary", given_header), data)
+    except CodecError:
+        return
+    assert array.nbytes == len(data)
+    assert list(array.shape) == shape
