@@ -8,13 +8,17 @@ POSIX record locks belong to a process, which has three consequences here:
 * a forked child holds none of them: it starts with fresh thread locks.
 
 A lock is tried, never waited for in the kernel, which has no time limit for that and
-sees deadlocks between multi-threaded processes where there are none.
+sees deadlocks between multi-threaded processes where there are none. So that many readers
+cannot keep a writer out for ever, one that waits says until when, in a word of the lock
+file itself, and readers that come later let it go first. The word is a hint that runs out
+by itself: nobody depends on a waiting writer staying alive.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import threading
 import time
@@ -30,6 +34,11 @@ LOCK_TIMEOUT = 5.0
 # The naps between two tries: a holder needs some tens of microseconds.
 _FIRST_NAP, _LONGEST_NAP = 20e-6, 1e-3
 
+# How long the word of a waiting writer counts, and a reader waits for one at most, in ns.
+_WORD_COUNTS, _READER_WAITS = 5_000_000, 100_000_000
+_POLITE_NAP = 2e-4
+
+_EXCLUSIVE, _SHARED = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_SH | fcntl.LOCK_NB
 _HELD_BY_OTHERS = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 
 #: The lock files of this process, by the segment they belong to.
@@ -39,11 +48,16 @@ _files_guard = threading.RLock()
 
 
 class LockFile:
-    """All locks of one segment in this process: ``count`` of them, one byte each."""
+    """All locks of one segment in this process: ``count`` of them, one byte each.
 
-    def __init__(self, count: int) -> None:
+    The file must have a word for each.
+    """
+
+    def __init__(self, descriptor: int, count: int) -> None:
         self.timeout = LOCK_TIMEOUT
-        self.descriptor = -1
+        self.descriptor = descriptor
+        self._map = mmap.mmap(descriptor, 8 * count)
+        self.waiting = memoryview(self._map).cast("Q")
         self._descriptors: list[int] = []
         self._users = 0
         self._threads = [threading.Lock() for _ in range(count)]
@@ -54,8 +68,7 @@ class LockFile:
         with _files_guard:
             file = _files.get(identity)
             if file is None:
-                file = _files[identity] = cls(count)
-                file.descriptor = descriptor
+                file = _files[identity] = cls(descriptor, count)
             file._descriptors.append(descriptor)
             file._users += 1
             return file
@@ -69,6 +82,8 @@ class LockFile:
             del _files[identity]
         self.descriptor = -1  # whoever comes now is told; whoever is inside has a copy
         self.wait_until_unused()
+        self.waiting.release()
+        self._map.close()  # its own copy of the descriptor, too
         for descriptor in self._descriptors:
             os.close(descriptor)
 
@@ -78,11 +93,11 @@ class LockFile:
 
     def exclusive(self, index: int) -> Lock:
         """Nobody else reads or writes: a context manager that may raise `StoreBusy`."""
-        return Lock(self, index, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Lock(self, index, _EXCLUSIVE)
 
     def shared(self, index: int) -> Lock:
         """Nobody writes: a context manager that may raise `StoreBusy`."""
-        return Lock(self, index, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return Lock(self, index, _SHARED)
 
     def wait_until_unused(self) -> None:
         """Return when no thread of this process is inside a lock."""
@@ -117,6 +132,8 @@ class Lock:
             self._descriptor = file.descriptor
             if self._descriptor < 0:
                 raise StoreClosed("the session store is closed")
+            if self._how != _EXCLUSIVE and file.waiting[self._index]:
+                self._let_writers_pass()
             try:
                 fcntl.lockf(self._descriptor, self._how, 1, self._index)
             except OSError as error:
@@ -150,13 +167,24 @@ class Lock:
                 raise error
             if time.monotonic() > give_up:
                 raise file._busy(self._index)
+            if self._how == _EXCLUSIVE:
+                file.waiting[self._index] = time.monotonic_ns() + _WORD_COUNTS
             time.sleep(nap)
             nap = min(2 * nap, _LONGEST_NAP)
             try:
                 fcntl.lockf(self._descriptor, self._how, 1, self._index)
-                return
             except OSError as again:
                 error = again
+                continue
+            if self._how == _EXCLUSIVE:
+                file.waiting[self._index] = 0
+            return
+
+    def _let_writers_pass(self) -> None:
+        waiting, index = self._file.waiting, self._index
+        patience = time.monotonic_ns() + _READER_WAITS
+        while time.monotonic_ns() < min(waiting[index], patience):
+            time.sleep(_POLITE_NAP)
 
 
 def _renew_all() -> None:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from fix_store import FORKS, in_child
 from fix_timeouts import scaled
 
 from snakepit_mp.errors import StoreBusy, StoreClosed
+from snakepit_mp.store import locks as module
 from snakepit_mp.store.locks import Lock, LockFile
 from snakepit_mp.store.segment import anonymous_file
 
@@ -158,6 +160,43 @@ def test_other_errors_are_not_mistaken_for_a_busy_lock(
         with pytest.raises(OSError, match="no locks"), locks.exclusive(1):
             pass
     assert not is_busy(locks.exclusive(1))  # the thread's lock was let go
+
+
+def test_a_writer_that_waits_says_so_and_readers_let_it_pass(locks: LockFile) -> None:
+    with Holder(lambda: locks.shared(1)):
+        assert is_busy(locks.exclusive(1))
+        assert locks.waiting[1] > 0
+    until = locks.waiting[1] = time.monotonic_ns() + 10_000_000
+    with locks.shared(1):
+        assert time.monotonic_ns() >= until
+
+
+def test_a_writer_that_got_the_lock_waits_no_more(locks: LockFile) -> None:
+    locks.timeout = scaled(5)
+    with Holder(lambda: locks.shared(1)) as holder:
+        os.kill(holder.pid, signal.SIGSTOP)
+        results: list[int] = []
+
+        def write() -> None:
+            with locks.exclusive(1):
+                results.append(locks.waiting[1])
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        while not locks.waiting[1]:
+            thread.join(0.001)
+        os.kill(holder.pid, signal.SIGKILL)
+        thread.join()
+    assert results == [0]
+
+
+def test_a_reader_does_not_wait_for_a_writer_for_ever(
+    locks: LockFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_READER_WAITS", 1_000_000)
+    locks.waiting[1] = time.monotonic_ns() + 10**18
+    with locks.shared(1):
+        pass
 
 
 def test_handles_of_one_segment_share_their_locks(locks: LockFile) -> None:
