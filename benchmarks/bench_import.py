@@ -12,6 +12,7 @@ STATEMENTS = {
     "nothing": "pass",
     "concurrent_futures": "import concurrent.futures.process",
     "snakepit_mp": "import snakepit_mp",
+    "snakepit_mp_pool": "from snakepit_mp import Pool",
     "grpc": "import grpc",
 }
 

@@ -4,18 +4,24 @@ Public is what stands here, and `snakepit_mp.errors`. Inside, each folder answer
 question: ``core`` decides, ``runtime`` does, ``worker`` runs tools, ``lanes`` carry
 requests, ``bridge`` speaks gRPC, ``store`` remembers, ``values`` encodes, ``telemetry``
 tells. Imports point down.
+
+A name is imported when it is first used, so that a module of adapters costs no pool.
 """
 
 from __future__ import annotations
 
-from . import errors
-from ._accel import implementation
-from .adapter import Adapter, ToolSpec, tool
-from .config import PoolConfig, RestartPolicy, StoreConfig
-from .pool import Pool, WorkerInfo
-from .session import Session, SessionContext
-from .store.records import SessionInfo, Variable
-from .store.session_store import SessionStore
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors
+    from ._accel import implementation
+    from .adapter import Adapter, ToolSpec, tool
+    from .config import PoolConfig, RestartPolicy, StoreConfig
+    from .pool import Pool, WorkerInfo
+    from .session import Session, SessionContext
+    from .store.records import SessionInfo, Variable
+    from .store.session_store import SessionStore
 
 __all__ = [
     "Adapter",
@@ -36,3 +42,35 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+#: Where each public name is defined.
+_HOMES = {
+    "Adapter": "adapter",
+    "Pool": "pool",
+    "PoolConfig": "config",
+    "RestartPolicy": "config",
+    "Session": "session",
+    "SessionContext": "session",
+    "SessionInfo": "store.records",
+    "SessionStore": "store.session_store",
+    "StoreConfig": "config",
+    "ToolSpec": "adapter",
+    "Variable": "store.records",
+    "WorkerInfo": "pool",
+    "implementation": "_accel",
+    "tool": "adapter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,3 +77,21 @@ def test_public_names_are_documented() -> None:
     """Not by what a dataclass makes up where nothing is written: its signature."""
     bare = [name for name, text in _documented() if not text or text.startswith(f"{name}(")]
     assert bare == []
+
+
+def test_public_names_are_imported_when_first_used():
+    code = """
+import sys, snakepit_mp
+assert not any(name.startswith("snakepit_mp.") for name in sys.modules), sys.modules
+assert set(snakepit_mp.__all__) <= set(dir(snakepit_mp))
+snakepit_mp.Adapter, snakepit_mp.errors
+assert "snakepit_mp.pool" not in sys.modules
+for name in snakepit_mp.__all__:
+    assert getattr(snakepit_mp, name) is getattr(snakepit_mp, name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Poool"):
+        _ = snakepit_mp.Poool
