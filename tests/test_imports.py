@@ -59,7 +59,9 @@ def test_each_module_can_be_imported_first() -> None:
 
 def test_the_package_imports_neither_grpc_nor_numpy() -> None:
     heavy = ("grpc", "numpy", "google.protobuf", "cloudpickle")
-    script = f"import sys; from snakepit_mp import *; print(*[m for m in {heavy} if m in sys.modules])"
+    script = (
+        f"import sys; from snakepit_mp import *; print(*[m for m in {heavy} if m in sys.modules])"
+    )
     done = _run(script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
