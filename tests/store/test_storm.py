@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -127,4 +128,5 @@ def observe(store: SessionStore, session: str) -> None:
     try:
         check(store, session)
     except (SessionNotFound, VariableNotFound):
-        prepare(store, session)
+        with contextlib.suppress(SessionNotFound):  # another one deletes it once more
+            prepare(store, session)
