@@ -20,12 +20,13 @@ from ..adapter import Adapter
 from ..store.session_store import SessionStore
 from ..worker import main as worker
 from ..worker.boot import WorkerBoot
+from ..worker.descent import flush_output
 from . import kernel
 from .messages import SpawnRequest
 from .plan import THREAD_LIMITS, ForkPlan
 from .preparation import import_adapter
 
-__all__ = ["Heritage", "become", "become_worker", "flush_output"]
+__all__ = ["Heritage", "become", "become_worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,6 @@ def become(life: Callable[[], int]) -> NoReturn:
             flush_output()
         finally:
             os._exit(code)
-
-
-def flush_output() -> None:
-    """Write what is buffered; in a parent also before a fork, or its children write it too."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # as it is where the application has closed it
-            stream.flush()
 
 
 def become_worker(

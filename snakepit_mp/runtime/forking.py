@@ -18,8 +18,9 @@ from ..adapter import tools_of
 from ..errors import WorkerStartError
 from ..lanes.frames import recv_frame, send_frame
 from ..store.session_store import SessionStore
+from ..worker.descent import flush_output
 from . import kernel
-from .child import Heritage, become, become_worker, flush_output
+from .child import Heritage, become, become_worker
 from .cleanup import kill_group, remove_if_abandoned
 from .guard import guarded
 from .messages import (

@@ -11,7 +11,7 @@ import contextvars
 import inspect
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -28,6 +28,7 @@ from ..lanes.envelope import (
     encode_value,
 )
 from ..lanes.status import StatusPage
+from .descent import OnlyThisProcess
 from .job import Job, JobCancelled, JobRefused
 
 __all__ = ["ContextFactory", "Executor"]
@@ -41,8 +42,9 @@ class Executor:
 
     ``adapter`` has been started already. ``on_session`` is called with a call's session
     before its tool, ``on_abandoned`` with the number of a streaming request whose caller
-    may have left early, when the worker is free of it. `run` belongs to the main thread; `submit` and `stop` may
-    be called in any other.
+    may have left early, when the worker is free of it. `run` belongs to the main thread;
+    `submit` and `stop` may be called in any other. All of it belongs to the process that
+    makes it: one that a tool forks ends with the tool's code.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Executor:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stopping = False
+        self._only_here = OnlyThisProcess()
         self._runner = asyncio.Runner()  # makes its loop when it is first used
 
     def submit(self, frame: bytes, *, streaming: bool = False) -> Job:
@@ -108,7 +111,8 @@ class Executor:
         request_id = job.header.request_id
         self._status.taken(request_id)
         try:
-            last = contextvars.copy_context().run(self._answer, job)
+            with self._only_here:
+                last = contextvars.copy_context().run(self._answer, job)
         except BaseException as error:  # noqa: BLE001 - a tool must not end its worker
             BaseException.with_traceback(error, _of_the_tool(error.__traceback__))
             last = encode_error(request_id, error, allow_pickle=self._allow_pickle)
@@ -124,8 +128,9 @@ class Executor:
         invoke = self._prepare(call, header)
         self._status.entered(header.request_id)
         result = invoke()
+        self._only_here.check()
         if inspect.isawaitable(result):
-            result = self._run_async(_awaited(result))
+            result = self._run_async(result)
         if not call.streaming:
             return encode_value(header.request_id, result, allow_pickle=self._allow_pickle)
         self._send_items(result, job)
@@ -162,8 +167,12 @@ class Executor:
             kwargs = {**kwargs, "ctx": context}
         return partial(function, *call.args, **kwargs)
 
-    def _run_async(self, coroutine: Any) -> Any:
-        return self._runner.run(coroutine, context=contextvars.copy_context())
+    def _run_async(self, awaitable: Awaitable[Any]) -> Any:
+        return self._runner.run(self._awaited(awaitable), context=contextvars.copy_context())
+
+    async def _awaited(self, awaitable: Awaitable[Any]) -> Any:
+        with self._only_here:  # a forked process shares the loop's descriptors: no step further
+            return await awaitable
 
     def _send_items(self, items: Any, job: Job) -> None:
         """Send each item when there is room; close the tool if nobody wants more."""
@@ -182,6 +191,7 @@ class Executor:
     def _send_sync_items(self, items: Iterator[Any], job: Job) -> None:
         try:
             for item in items:
+                self._only_here.check()
                 job.put(self._item(item, job))
         finally:
             close = getattr(items, "close", None)
@@ -195,6 +205,7 @@ class Executor:
         job.when_cancelled(partial(loop.call_soon_threadsafe, task.cancel))
         try:
             async for item in items:
+                self._only_here.check()
                 frame = self._item(item, job)
                 if not job.try_put(frame):  # the tool's other tasks go on meanwhile
                     await asyncio.to_thread(job.put, frame)
@@ -212,10 +223,6 @@ class Executor:
         return encode_value(
             job.header.request_id, item, allow_pickle=self._allow_pickle, kind=Kind.ITEM
         )
-
-
-async def _awaited(result: Any) -> Any:
-    return await result
 
 
 def _check_streaming(spec: ToolSpec, streaming: bool) -> None:

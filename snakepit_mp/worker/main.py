@@ -15,6 +15,7 @@ from ..lanes.status import StatusPage
 from ..session import SessionContext
 from ..values import codec
 from .boot import WorkerBoot
+from .descent import OnlyThisProcess
 from .executor import Executor
 from .servicer import WorkerServer, serve
 
@@ -55,9 +56,11 @@ def _start(boot: WorkerBoot) -> tuple[Adapter | None, Executor, WorkerServer]:
         cls = boot.load_adapter()
         tools = {} if cls is None else {n: spec.to_dict() for n, spec in tools_of(cls).items()}
         _tell(boot.channel, {"event": "tools", "tools": tools})
-    adapter = None if cls is None else cls()
-    if adapter is not None:
-        adapter.start()
+    adapter = None
+    if cls is not None:
+        with OnlyThisProcess():
+            adapter = cls()
+            adapter.start()
     _tell(boot.channel, {"event": "started"})
     executor = Executor(
         adapter,
