@@ -17,6 +17,8 @@ __all__ = [
     "StoreConfig",
     "available_cpus",
     "available_memory",
+    "check_count",
+    "check_grace",
     "check_timeout",
 ]
 
@@ -62,6 +64,17 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is not None:
         _number("call", "timeout", timeout, above=0)
     return timeout
+
+
+def check_count(owner: str, name: str, value: int) -> None:
+    """Demand a whole number of at least 1."""
+    _integer(owner, name, value, least=1)
+
+
+def check_grace(grace: float | None) -> None:
+    """Demand ``None`` or a number of seconds of at least 0."""
+    if grace is not None:
+        _number("shutdown", "grace", grace)
 
 
 def available_cpus() -> int:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter, tool_name_of
-from .config import PoolConfig, StoreConfig, check_timeout
+from .config import PoolConfig, StoreConfig, check_count, check_grace, check_timeout
 from .core import events
 from .core.lifecycle import SERVING_STATES
 from .core.pool_state import Counters, WorkerRow
@@ -94,14 +94,16 @@ class Pool:
                 self._directory,
                 on_end=functools.partial(_clear_away, self._bridge, owned, self._directory),
             )
+            undo.callback(self._engine.discard)
+            tools = plan.known_tools(adapter)
+            if tools is not None:
+                self._engine.learn_tools(tools)
+            self._commands = Commands(self._engine)
+            self._calls = Calls(self._engine)
+            self._engine.start()
             undo.pop_all()
-        tools = plan.known_tools(adapter)
-        if tools is not None:
-            self._engine.learn_tools(tools)
-        self._commands = Commands(self._engine)
-        self._calls = Calls(self._engine)
-        self._abandon = weakref.finalize(self, _abandon, self._engine, self._owner)
-        self._engine.start()
+        self._abandon = weakref.finalize(self, _abandon, self._engine)
+        self._abandon.atexit = False  # the engine sees to that itself
 
     def _open_store(self, undo: ExitStack) -> SessionStore | None:
         """Set the store; the one to be closed with the pool, if it is the pool's own."""
@@ -195,8 +197,8 @@ class Pool:
         self._check_open()
         if on_error not in ON_ERROR:
             raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
-        if window is not None and window < 1:
-            raise ConfigError(f"window must be at least 1, not {window!r}")
+        if window is not None:
+            check_count("map", "window", window)
         size = window or _WINDOW_PER_WORKER * self.config.workers
         plain = callable(command) and tool_name_of(command) is None
 
@@ -263,6 +265,7 @@ class Pool:
         will ever be.
         """
         self._check_open()
+        check_count("await_ready", "workers", workers)
         if workers > self.config.workers:
             raise ConfigError(f"await_ready(workers={workers}): the pool has {self.config.workers}")
 
@@ -296,6 +299,7 @@ class Pool:
         """
         if os.getpid() != self._owner:
             return  # a forked copy: the pool belongs to its parent
+        check_grace(grace)
         self._closed = True
         self._engine.handle(events.StopRequested(cancel_waiting=cancel_futures))
         if grace is not None:
@@ -435,10 +439,7 @@ def _clear_away(
     directory.remove()
 
 
-def _abandon(engine: Engine, owner: int) -> None:
-    """The pool was dropped, or the interpreter ends, without `shutdown`: leave nothing behind."""
-    if os.getpid() != owner:
-        return
-    engine.handle(events.StopRequested(cancel_waiting=True))
-    engine.handle(events.KillRequested())
-    engine.ended.wait()
+def _abandon(engine: Engine) -> None:
+    """The pool was dropped without `shutdown`. May run anywhere, so it waits for nothing."""
+    if os.getpid() == engine.owner:
+        engine.abandon()

@@ -1,7 +1,8 @@
 """Is there a fork server to ask, and when is another one started?
 
 One that had a worker ready has proved that it can work: the next one starts at once. One
-that had not counts as a failed start, by the same rule as a worker's. A new one is only
+that had not counts as a failed start, by the same rule as a worker's, but never as the last one
+if there was a worker ready before: what can be imported is worth another try. A new one is only
 started where somebody wants to be forked, so there is none for a pool that ends.
 """
 
@@ -35,11 +36,12 @@ _ALIVE = frozenset({ForkServerState.STARTING, ForkServerState.UP, ForkServerStat
 class ForkServerRecord:
     """The fork server of a pool, as the machine sees it."""
 
-    __slots__ = ("_intensity", "_proven", "_started_at", "generation", "state")
+    __slots__ = ("_ever_proven", "_intensity", "_proven", "_started_at", "generation", "state")
 
     def __init__(self, intensity: RestartIntensity) -> None:
         self._intensity = intensity
         self._proven = False
+        self._ever_proven = False
         self._started_at = 0.0
         self.generation = 0
         self.state = ForkServerState.DOWN
@@ -79,6 +81,7 @@ class ForkServerRecord:
 
     def had_worker_ready(self, generation: int) -> None:
         self._proven = self._proven or generation == self.generation
+        self._ever_proven = True
 
     def left_unanswered(self, generation: int) -> None:
         """It died before it answered: ask it for nothing more."""
@@ -94,6 +97,9 @@ class ForkServerRecord:
             self.state = ForkServerState.DOWN
             return []
         delay = self._intensity.record_death(now, now - self._started_at)
+        if delay is None and self._ever_proven:
+            # The adapter can be imported, so somebody kills it: wait long, but go on.
+            delay = self._intensity.longest
         if delay is None:
             self.state = ForkServerState.FAILED
             return []

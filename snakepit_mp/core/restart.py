@@ -52,6 +52,13 @@ class RestartIntensity:
         self._standing += delay
         return delay
 
+    @property
+    def longest(self) -> float:
+        """The wait after the last failed start that is permitted, without jitter."""
+        policy = self._policy
+        doublings = min(max(policy.max_restarts - 1, 0), _MAX_DOUBLINGS)
+        return min(policy.backoff * 2.0**doublings, policy.max_backoff)
+
     def reset(self) -> None:
         """It has proved that it can work: forget what was."""
         self._deaths.clear()

@@ -60,7 +60,7 @@ class GrpcLane(Lane):
             # Not rpc.result(): it looks ten times a second whether it may go on.
             rpc.add_done_callback(lambda _: ended.set())
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            if not ended.wait(left):
+            if not ended.wait(None if left is None else min(left, threading.TIMEOUT_MAX)):
                 raise LaneTimeout("no reply before the deadline")
             return _reply_of(rpc)
         finally:

@@ -7,6 +7,7 @@ with a request that nobody asks for any more.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -118,11 +119,12 @@ class Calls:
     def submit(self, ticket: Ticket) -> PoolFuture:
         """Put it in line; blocks only while the line is full."""
         request_id = ticket.request_id
-        future = PoolFuture(lambda: self._withdraw(request_id), self._allow_pickle)
+        withdraw = functools.partial(self._withdraw, request_id)
+        future = PoolFuture(withdraw, self._allow_pickle, self._engine.callbacks.run)
         waiter = FutureWaiter(ticket, future, self._replied)
         self._engine.register(waiter)
         timers = self._timers(ticket)
-        future.add_done_callback(lambda _: self._finished(request_id, timers))
+        future.when_settled(lambda: self._finished(request_id, timers))
         self._engine.handle(_submitted(ticket))
         waiter.wait_admitted()
         return future
@@ -139,7 +141,9 @@ class Calls:
         return timers
 
     def _withdraw(self, request_id: int) -> None:
-        self._engine.handle(events.RequestCancelled(request_id))
+        # By the watcher: a map that is garbage may be what cancels, in the middle of anything.
+        cancelled = events.RequestCancelled(request_id)
+        self._engine.watcher.call(_handling(self._engine, cancelled))
 
     def _finished(self, request_id: int, timers: list[Timer]) -> None:
         for timer in timers:
@@ -239,14 +243,26 @@ class _Place:
 
     def __enter__(self) -> _Place:
         self._engine.register(self._waiter)
-        self._engine.handle(_submitted(self._waiter.ticket))
+        try:
+            self._engine.handle(_submitted(self._waiter.ticket))
+        except BaseException:
+            self._leave(interrupted=True)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is GeneratorExit:
+            # By the watcher: the garbage collector may be what closes the generator, in the
+            # middle of anything, with any lock held.
+            self._engine.watcher.call(lambda: self._leave(interrupted=True))
+        else:
+            self._leave(interrupted=kind is not None)
+
+    def _leave(self, *, interrupted: bool) -> None:
         ticket = self._waiter.ticket
         if self.stream is not None:
             self._wind_down(ticket, self.stream)
-        elif kind is not None:
+        elif interrupted:
             # A no-op unless the caller was interrupted while the request is still alive.
             self._engine.handle(events.RequestCancelled(ticket.request_id))
         for grant in self._waiter.close():

@@ -9,18 +9,28 @@ file of a directory of his own process.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import re
 import signal
 import stat
 import tempfile
+import weakref
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import ConfigError
 from ..telemetry.logs import logger
 
-__all__ = ["SocketDirectory", "kill_group", "remove_if_abandoned", "sweep"]
+__all__ = [
+    "Lasting",
+    "SocketDirectory",
+    "end_at_exit",
+    "kill_group",
+    "remove_if_abandoned",
+    "sweep",
+]
 
 _PREFIX = "snakepit_mp-"
 _LOCK = "lock"
@@ -30,6 +40,35 @@ _LONGEST_ADDRESS = 108 if os.uname().sysname == "Linux" else 104
 _ROOM = len(f"/{_PREFIX}{'n' * 16}-{'x' * 8}/w99999-9999999.sock") + 1
 
 _own: set[Path] = set()
+
+
+class Lasting(Protocol):
+    """Something with threads and processes, of the process ``owner``."""
+
+    owner: int
+
+    def abandon(self) -> None:
+        """Begin to end, without waiting."""
+
+    def join(self) -> None:
+        """Wait for the end."""
+
+
+_lasting: weakref.WeakSet[Lasting] = weakref.WeakSet()
+
+
+def end_at_exit(thing: Lasting) -> None:
+    """Have it end before the interpreter does, if it lives that long."""
+    _lasting.add(thing)
+
+
+@atexit.register
+def _end_all() -> None:
+    ending = [thing for thing in _lasting if thing.owner == os.getpid()]
+    for thing in ending:
+        thing.abandon()
+    for thing in ending:
+        thing.join()
 
 
 class SocketDirectory:

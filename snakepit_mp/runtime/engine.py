@@ -11,6 +11,7 @@ gets it as the cause, no worker is left, and nobody waits for ever.
 from __future__ import annotations
 
 import functools
+import os
 import random
 import threading
 import time
@@ -22,12 +23,11 @@ from ..config import PoolConfig
 from ..core import events, instructions
 from ..core.pool_state import Counters, PoolState, WorkerRow
 from ..errors import PoolClosed, PoolError
-from ..lanes import envelope
 from ..lanes.frames import recv_frame, send_frame
-from ..lanes.lane import Lane
 from ..telemetry.logs import logger
 from ..values import codec
-from .cleanup import SocketDirectory, kill_group
+from .callbacks import CallbackThread
+from .cleanup import SocketDirectory, end_at_exit, kill_group
 from .diagnosis import Deathbook, explained
 from .forkserver import (
     Exited,
@@ -52,13 +52,6 @@ def _jitter() -> float:
     return random.uniform(-1.0, 1.0)  # noqa: S311 (it spreads restarts, it keeps no secret)
 
 
-def _open_lane(target: str, token: str) -> Lane:
-    # Here, since importing the library must not import grpc.
-    from ..lanes.grpc import GrpcLane
-
-    return GrpcLane(target, token)
-
-
 class Engine:
     """The running half of a pool: one brain, one watcher, one fork server, its workers."""
 
@@ -75,6 +68,7 @@ class Engine:
         self._store_descriptors = store_descriptors
         self._directory = directory
         self._on_end = on_end
+        self.owner = os.getpid()
         self._lock = threading.Lock()
         self._changed = threading.Condition(threading.Lock())
         self._state = PoolState(
@@ -88,6 +82,7 @@ class Engine:
             jitter=_jitter,
         )
         self.watcher = Watcher(f"snakepit-mp-{config.name}", self.abort)
+        self.callbacks = CallbackThread(f"snakepit-mp-{config.name}-callbacks")
         self.deathbook = Deathbook(self.watcher)
         self._waiters: dict[int, Waiter] = {}
         self._incarnations: dict[Key, Incarnation] = {}
@@ -116,7 +111,21 @@ class Engine:
 
     def start(self) -> None:
         self.watcher.start()
+        end_at_exit(self)
         self.handle(events.PoolStarted())
+
+    def discard(self) -> None:
+        """Give back what an engine holds that was never started."""
+        self.watcher.close()
+
+    def abandon(self) -> None:
+        """End everything, soon; takes no lock, so that garbage may be what abandons."""
+        self.watcher.call(lambda: self.handle(events.StopRequested(cancel_waiting=True)))
+        self.watcher.call(lambda: self.handle(events.KillRequested()))
+
+    def join(self) -> None:
+        """Wait until all has ended."""
+        self.watcher.join()
 
     def handle(self, event: events.Event) -> None:
         """The one way in: decide under the lock, perform outside of it."""
@@ -145,8 +154,7 @@ class Engine:
             self._waiters[waiter.ticket.request_id] = waiter
 
     def forget(self, request_id: int) -> None:
-        with self._lock:
-            self._waiters.pop(request_id, None)
+        self._waiters.pop(request_id, None)  # without the lock: garbage may be what forgets
 
     def workers(self) -> list[tuple[WorkerRow, Incarnation | None]]:
         with self._lock:
@@ -192,7 +200,11 @@ class Engine:
     # -- instructions ------------------------------------------------------------------
 
     def _start_fork_server(self, instruction: instructions.StartForkServer) -> None:
-        generation = instruction.generation
+        # By the watcher: until it watches by itself, the server dies with the thread that
+        # started it.
+        self.watcher.call(lambda: self._launch(instruction.generation))
+
+    def _launch(self, generation: int) -> None:
         try:
             server = ForkServer.start(self._plan, self._store_descriptors)
         except OSError as error:
@@ -215,7 +227,11 @@ class Engine:
     def _spawn_worker(self, instruction: instructions.SpawnWorker) -> None:
         worker_id, number = instruction.worker_id, instruction.incarnation
         path = self._directory.socket_path(worker_id, number)
-        incarnation, theirs = Incarnation.prepare(worker_id, number, path)
+        try:
+            incarnation, theirs = Incarnation.prepare(worker_id, number, path)
+        except OSError as error:  # no descriptors are left; there may be some later
+            self.handle(events.SpawnFailed(worker_id, number, error))
+            return
         with self._lock:
             server = incarnation.server = self._server
             if server is not None:
@@ -296,7 +312,12 @@ class Engine:
     # -- notices -----------------------------------------------------------------------
 
     def _server_speaks(self, server: ForkServer, generation: int) -> None:
-        message = server.receive()
+        try:
+            message = server.receive()
+        except (OSError, ValueError) as error:  # a pidfd for which there was no room, say
+            logger.error("the fork server cannot be understood, and is replaced: %s", error)
+            server.kill()
+            return
         if message is None:
             self._server_gone(server, generation)
         elif isinstance(message, Imported):
@@ -367,26 +388,26 @@ class Engine:
             self.watcher.call(self._end)
 
     def _worker_speaks(self, incarnation: Incarnation) -> None:
-        received = recv_frame(incarnation.channel)
-        if received is None:
-            # Its exit is noticed elsewhere; a closed channel would only make a busy loop.
-            self.watcher.release(incarnation.channel.fileno(), lambda: None)
-            return
-        message = codec.decode(received[0])
-        if message["event"] == "serving":
-            incarnation.address = message["target"]
-            incarnation.lane = _open_lane(message["target"], incarnation.token)
-            self.handle(events.WorkerReady(*incarnation.key))
-        elif message["event"] == "failed":
-            reply = envelope.decode_reply(message["error"], allow_pickle=self.config.allow_pickle)
-            assert reply.error is not None  # the worker encoded one
-            self.handle(events.StartFailed(*incarnation.key, reply.error))
-        elif message["event"] == "tools":
-            self.learn_tools(
-                {name: ToolSpec.from_dict(spec) for name, spec in message["tools"].items()}
+        try:
+            received = recv_frame(incarnation.channel)
+            if received is None:
+                # Its exit is noticed elsewhere; a closed channel would only make a busy loop.
+                self.watcher.release(incarnation.channel.fileno(), lambda: None)
+                return
+            told = incarnation.understand(received[0], self.config.allow_pickle)
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            # A tool may have written to a descriptor that was not its own.
+            logger.error(
+                "worker %d talks nonsense, and is killed: %r", incarnation.worker_id, error
             )
-        elif message["event"] == "released":
-            self.handle(events.RequestCompleted(message["request_id"], *incarnation.key))
+            self.watcher.release(incarnation.channel.fileno(), lambda: None)
+            if incarnation.pid is not None:
+                kill_group(incarnation.pid)
+            return
+        if isinstance(told, events.Event):
+            self.handle(told)
+        elif told is not None:
+            self.learn_tools(told)
 
     def _worker_exited(self, key: Key) -> None:
         with self._lock:
@@ -418,6 +439,7 @@ class Engine:
     def _end(self) -> None:
         self.watcher.stop()
         self._on_end()
+        self.callbacks.stop()
         self.ended.set()
 
     def abort(self, cause: BaseException) -> None:
@@ -446,6 +468,7 @@ class Engine:
         for incarnation in incarnations:
             self._discard(incarnation)
         self._on_end()
+        self.callbacks.stop()
         self.watcher.stop()
         self.ended.set()
         with self._changed:

@@ -6,12 +6,28 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..adapter import ToolSpec
+from ..core import events
+from ..errors import PoolError
+from ..lanes import envelope
 from ..lanes.lane import Lane
 from ..lanes.status import Phase, StatusPage
+from ..values import codec
 
 __all__ = ["ExitStatus", "Incarnation"]
+
+#: Seconds that the rest of a message may take to come.
+_PATIENCE = 1.0
+
+
+def _open_lane(target: str, token: str) -> Lane:
+    # Here, since importing the library must not import grpc.
+    from ..lanes.grpc import GrpcLane
+
+    return GrpcLane(target, token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +62,42 @@ class Incarnation:
     ) -> tuple[Incarnation, socket.socket]:
         """All that a process needs, and the child's end of the channel (to be closed here)."""
         ours, theirs = socket.socketpair()
-        incarnation = cls(
-            worker_id, number, ours, StatusPage.create(), socket_path, secrets.token_hex(16)
-        )
-        return incarnation, theirs
+        try:
+            status = StatusPage.create()
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        # Half a message from a worker that is stopped must not hold up everybody.
+        ours.settimeout(_PATIENCE)
+        return cls(worker_id, number, ours, status, socket_path, secrets.token_hex(16)), theirs
 
     @property
     def key(self) -> tuple[int, int]:
         return self.worker_id, self.number
+
+    def understand(
+        self, frame: bytes, allow_pickle: bool
+    ) -> events.Event | Mapping[str, ToolSpec] | None:
+        """What a frame from its channel means: an event, its tools, or nothing to act upon.
+
+        Raises ``ValueError``, ``TypeError`` or ``LookupError`` for what no worker says.
+        """
+        message = codec.decode(frame)
+        kind = message["event"]
+        if kind == "serving":
+            self.lane = _open_lane(message["target"], self.token)
+            self.address = message["target"]
+            return events.WorkerReady(*self.key)
+        if kind == "failed":
+            reply = envelope.decode_reply(message["error"], allow_pickle=allow_pickle)
+            cause = reply.error or PoolError("the worker did not say why it failed")
+            return events.StartFailed(*self.key, cause)
+        if kind == "tools":
+            return {name: ToolSpec.from_dict(spec) for name, spec in message["tools"].items()}
+        if kind == "released":
+            return events.RequestCompleted(message["request_id"], *self.key)
+        return None
 
     def phase_of(self, request_id: int | None) -> Phase | None:
         """How far the process came with the request; ``None`` if it never noted it."""

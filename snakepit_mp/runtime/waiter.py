@@ -102,7 +102,8 @@ class BlockingWaiter(Waiter):
             if until is None:
                 item = self._inbox.get()
             else:
-                item = self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+                left = max(0.0, until - time.monotonic())
+                item = self._inbox.get(timeout=min(left, threading.TIMEOUT_MAX))
         except queue.Empty:
             return None
         if isinstance(item, BaseException):
@@ -131,14 +132,38 @@ class PoolFuture(Future[Any]):
     asks for it, so that no thread of the pool runs what a reply brings with it.
     """
 
-    def __init__(self, cancel: Callable[[], None], allow_pickle: bool) -> None:
+    def __init__(
+        self,
+        cancel: Callable[[], None],
+        allow_pickle: bool,
+        dispatch: Callable[[Callable[[], object]], None],
+    ) -> None:
         super().__init__()
         self._withdraw = cancel
+        self._dispatch = dispatch
         self._allow_pickle = allow_pickle
         self._started = False
         self._notified = False
         self._lock = threading.Lock()
         self._reply: envelope.Reply | None = None
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call ``fn(future)`` at once if it is done, else in the pool's callback thread."""
+        here = threading.get_ident()
+        adding = True
+
+        def call(future: Future[Any]) -> None:
+            if adding and threading.get_ident() == here:
+                fn(future)
+            else:
+                self._dispatch(lambda: fn(future))
+
+        super().add_done_callback(call)
+        adding = False
+
+    def when_settled(self, tidy: Callable[[], None]) -> None:
+        """Call ``tidy`` in whichever thread settles it; for the pool's own quick steps."""
+        super().add_done_callback(lambda _: tidy())
 
     def running(self) -> bool:
         return self._started and not self.done()

@@ -21,6 +21,9 @@ __all__ = ["Timer", "Watcher", "closing"]
 #: Cancelled timers stay in the heap until they are due; beyond this many it is rebuilt.
 _PRUNE_AT = 256
 
+#: Seconds; the kernel's timers of milliseconds end at 24 days.
+_LONGEST_SLEEP = 3600.0
+
 
 class Timer:
     """Something due once; `cancel` makes it nothing."""
@@ -36,14 +39,15 @@ class Timer:
         if not self.cancelled:
             self.cancelled = True
             self.action = None  # a long timer must not keep its request alive
-            self._watcher._forget_one()
+            self._watcher.cancelled_timers += 1
 
 
 class Watcher:
     """One thread that runs callbacks: of readable descriptors, of timers, and handed over ones.
 
     ``on_error`` gets what a callback raised; the thread then ends, and nobody is left to
-    think that it still watches.
+    think that it still watches. What others call takes no lock: the garbage collector may
+    call it, in any thread, in the middle of anything.
     """
 
     def __init__(self, name: str, on_error: Callable[[BaseException], None]) -> None:
@@ -53,14 +57,13 @@ class Watcher:
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._selector.register(self._wake_out, selectors.EVENT_READ, self._woken)
-        self._lock = threading.Lock()
         self._actions: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int, Timer]] = []
+        self._timers: list[tuple[float, int, Timer]] = []  # the thread's own
         self._numbers = itertools.count()
-        self._cancelled = 0
+        #: How many in the heap are cancelled, about; see `_prune`.
+        self.cancelled_timers = 0
         self._stopping = False
         self._closed = False
-        self._wake_pending = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -76,19 +79,14 @@ class Watcher:
 
     def call(self, action: Callable[[], None]) -> None:
         """Run ``action`` in the watcher's thread, soon. Any thread may ask."""
-        with self._lock:
-            self._actions.append(action)
+        self._actions.append(action)
         self._wake()
 
     def after(self, delay: float, action: Callable[[], None]) -> Timer:
         """Run ``action`` in the watcher's thread after ``delay`` seconds."""
         timer = Timer(self, action)
         entry = (time.monotonic() + delay, next(self._numbers), timer)
-        with self._lock:
-            heapq.heappush(self._timers, entry)
-            nearest = self._timers[0] is entry
-        if nearest:
-            self._wake()
+        self.call(lambda: heapq.heappush(self._timers, entry))
         return timer
 
     def watch(self, fd: int, readable: Callable[[], None]) -> None:
@@ -102,34 +100,28 @@ class Watcher:
 
     def stop(self) -> None:
         """End the thread after what it has in hand; timers not due are dropped."""
-        with self._lock:
-            self._stopping = True
+        self._stopping = True
         self._wake()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the thread's end; whether it ended."""
-        self._thread.join(timeout)
+        """Wait for the thread's end; whether it ended, or never began."""
+        if self._thread.is_alive():
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _forget_one(self) -> None:
-        with self._lock:
-            self._cancelled += 1
-            if self._cancelled > _PRUNE_AT and self._cancelled * 2 > len(self._timers):
-                self._timers = [entry for entry in self._timers if not entry[2].cancelled]
-                heapq.heapify(self._timers)
-                self._cancelled = 0
-
     def _wake(self) -> None:
-        with self._lock:
-            # One byte at most is under way, so the send can neither block nor be refused.
-            if not (self._wake_pending or self._closed or self.here()):
-                self._wake_pending = True
-                self._wake_in.send(b"\0")
+        if self._closed or self.here():
+            return
+        try:
+            self._wake_in.send(b"\0")
+        except BlockingIOError:
+            pass  # so many wakes are under way that it cannot sleep on
+        except OSError:
+            if not self._closed:  # it ended in this moment, and there is nobody to wake
+                raise
 
     def _woken(self) -> None:
-        with self._lock:
-            self._wake_pending = False
-            self._wake_out.recv(64)
+        self._wake_out.recv(4096)
 
     def _register(self, fd: int, readable: Callable[[], None]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, readable)
@@ -146,16 +138,15 @@ class Watcher:
         except BaseException as error:  # noqa: BLE001 (told to whom it concerns)
             self._on_error(error)
         finally:
-            self._close()
+            self.close()
 
     def _turn(self) -> bool:
         self._run_actions()
         timeout = self._run_timers()
-        with self._lock:
-            if self._actions:
-                timeout = 0.0
-            elif self._stopping:
-                return False
+        if self._actions:
+            timeout = 0.0
+        elif self._stopping:
+            return False
         for key, _ in self._selector.select(timeout):
             # A callback of this round may have let go of a later one of the same round.
             if key.fd in self._selector.get_map():
@@ -163,38 +154,37 @@ class Watcher:
         return True
 
     def _run_actions(self) -> None:
-        while True:
-            with self._lock:
-                if not self._actions:
-                    return
-                action = self._actions.popleft()
-            action()
+        while self._actions:
+            self._actions.popleft()()
 
     def _run_timers(self) -> float | None:
-        """Run what is due; seconds until the next, ``None`` if there is none."""
-        while True:
-            with self._lock:
-                if not self._timers:
-                    return None
-                due, _, timer = self._timers[0]
-                wait = due - time.monotonic()
-                if wait > 0 and not timer.cancelled:
-                    return wait
-                heapq.heappop(self._timers)
-                if timer.cancelled:
-                    self._cancelled = max(0, self._cancelled - 1)
-                action = timer.action
+        """Run what is due; seconds to sleep until the next, ``None`` if there is none."""
+        self._prune()
+        while self._timers:
+            due, _, timer = self._timers[0]
+            wait = due - time.monotonic()
+            if wait > 0 and not timer.cancelled:
+                return min(wait, _LONGEST_SLEEP)
+            heapq.heappop(self._timers)
+            action = timer.action
             if action is not None:
                 action()
+        return None
 
-    def _close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._actions.clear()
-            self._timers.clear()
-            self._selector.close()
-            self._wake_in.close()
-            self._wake_out.close()
+    def _prune(self) -> None:
+        if self.cancelled_timers > max(_PRUNE_AT, len(self._timers) // 2):
+            self.cancelled_timers = 0
+            self._timers = [entry for entry in self._timers if not entry[2].cancelled]
+            heapq.heapify(self._timers)
+
+    def close(self) -> None:
+        """Give the descriptors back; done by the thread at its end, if it was ever started."""
+        self._closed = True
+        self._actions.clear()
+        self._timers.clear()
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
 
 
 def closing(fd: int) -> Callable[[], None]:

@@ -48,10 +48,10 @@ def test_futures_work_with_the_standard_functions(pool: Pool):
     assert not wait(futures).not_done
 
 
-def test_done_callbacks_are_called(pool: Pool):
+def test_done_callbacks_are_called(fresh_pool: Pool):
     called = threading.Event()
 
-    pool.submit("add", (1, 2)).add_done_callback(lambda _: called.set())
+    fresh_pool.submit("add", (1, 2)).add_done_callback(lambda _: called.set())
 
     assert called.wait(scaled(10))
 

@@ -82,9 +82,10 @@ def test_closed_waiter_gives_unused_grants_back_and_refuses_later_ones():
 class _Submitted:
     def __init__(self) -> None:
         self.withdrawn = 0
+        self.dispatched: list[Callable[[], object]] = []
         self.replies: list[bytes | LaneBroken] = []
         self.lane = FakeLane()
-        self.future = PoolFuture(self._withdraw, allow_pickle=False)
+        self.future = PoolFuture(self._withdraw, False, self.dispatched.append)
         self.waiter = FutureWaiter(_ticket(), self.future, self._on_reply)
 
     def _withdraw(self) -> None:
@@ -169,6 +170,29 @@ def test_failure_and_cancellation_by_the_pool():
     assert isinstance(failed.future.exception(0), PoolSaturated)
     assert cancelled.future.cancelled()
     failed.waiter.wait_admitted()
+
+
+def test_callbacks_are_left_to_the_callback_thread():
+    submitted = _Submitted()
+    called: list[object] = []
+    submitted.future.add_done_callback(called.append)
+
+    submitted.waiter.answered(envelope.encode_value(7, 1))
+
+    assert called == []
+    (run,) = submitted.dispatched
+    run()
+    assert called == [submitted.future]
+
+
+def test_callback_of_a_done_future_is_called_at_once():
+    submitted = _Submitted()
+    submitted.waiter.answered(envelope.encode_value(7, 1))
+    called: list[object] = []
+
+    submitted.future.add_done_callback(called.append)
+
+    assert called == [submitted.future]
 
 
 def test_answered_future_cannot_be_cancelled():

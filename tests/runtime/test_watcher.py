@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from fix_pool import until
 from fix_timeouts import scaled
 
 from snakepit_mp.runtime.watcher import Watcher, closing
@@ -75,7 +76,10 @@ def test_many_cancelled_timers_are_forgotten(watcher: Watcher):
         timer.cancel()
         timer.cancel()
 
-    assert len(watcher._timers) < 600
+    done = threading.Event()
+    watcher.call(done.set)
+    assert done.wait(scaled(10))
+    until(lambda: len(watcher._timers) < 600)
 
 
 def test_readable_descriptor_calls_back_until_released(watcher: Watcher):
@@ -118,6 +122,15 @@ def test_callback_may_release_another_of_the_same_round(watcher: Watcher):
     for pair in pipes:
         for fd in pair:
             os.close(fd)
+
+
+def test_time_beyond_the_reach_of_the_kernels_timers(watcher: Watcher):
+    timer = watcher.after(1e9, lambda: None)
+    done = threading.Event()
+    watcher.call(done.set)
+
+    assert done.wait(scaled(10))
+    timer.cancel()
 
 
 def test_what_was_handed_over_before_the_stop_still_runs():

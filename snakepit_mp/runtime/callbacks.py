@@ -1,0 +1,44 @@
+"""Who runs the callbacks of futures? A thread of its own, which the pool can do without.
+
+A callback may block, call the pool again or raise what it likes: the threads that bring
+replies and watch workers must not depend on it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+from ..telemetry.logs import logger
+
+__all__ = ["CallbackThread"]
+
+
+class CallbackThread:
+    """Runs what it is given, one after the other; the thread starts with the first."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._inbox: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = False
+
+    def run(self, callback: Callable[[], object]) -> None:
+        """Have it run soon; what it raises is logged."""
+        self._inbox.put(callback)
+        with self._lock:
+            start, self._started = not self._started, True
+        if start:
+            threading.Thread(target=self._live, name=self._name, daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread after what it was given so far."""
+        self._inbox.put(None)
+
+    def _live(self) -> None:
+        while (callback := self._inbox.get()) is not None:
+            try:
+                callback()
+            except BaseException:  # noqa: BLE001  (SystemExit, too: it is not the pool's end)
+                logger.exception("a callback of a future raised")
