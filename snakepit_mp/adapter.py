@@ -10,7 +10,13 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar, overload
 
 from .errors import ConfigError, InvalidArguments
-from .parameters import ParameterSpec, read_parameters, signature_of, text_of_annotation
+from .parameters import (
+    CONTEXT,
+    ParameterSpec,
+    read_parameters,
+    signature_of,
+    text_of_annotation,
+)
 
 __all__ = [
     "Adapter",
@@ -24,7 +30,6 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MARK = "__snakepit_mp_tool__"
-_CONTEXT = "ctx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class ToolSpec:
         return dict(zip(names, args, strict=False))
 
     def _check(self, name: str, parameter: ParameterSpec | None, value: Any) -> None:
-        if name == _CONTEXT and self.takes_context:
+        if name == CONTEXT and self.takes_context:
             raise self._unexpected(name)
         if parameter is not None and not parameter.admits(value):
             raise self._invalid(
@@ -97,8 +102,8 @@ class ToolSpec:
             )
 
     def _unexpected(self, name: object) -> InvalidArguments:
-        if name == _CONTEXT and self.takes_context:
-            return self._invalid(f"{_CONTEXT!r} is provided by the pool and cannot be passed")
+        if name == CONTEXT and self.takes_context:
+            return self._invalid(f"{CONTEXT!r} is provided by the pool and cannot be passed")
         return self._invalid(f"{name!r} is not a parameter")
 
     def _invalid(self, what: str) -> InvalidArguments:
@@ -259,7 +264,7 @@ def _specify(function: Callable[..., Any], options: _Options, static: bool) -> T
             raise ConfigError(
                 f"tool {options.name!r}: parameter {str(parameter)!r} cannot be given by name"
             )
-    given = [parameter for parameter in parameters if parameter.name != _CONTEXT]
+    given = [parameter for parameter in parameters if parameter.name != CONTEXT]
     code = inspect.unwrap(function)
     asynchronous = inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code)
     return ToolSpec(

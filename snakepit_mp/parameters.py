@@ -14,9 +14,26 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-__all__ = ["ParameterSpec", "read_parameters", "signature_of", "text_of_annotation"]
+__all__ = [
+    "CONTEXT",
+    "ParameterSpec",
+    "read_parameters",
+    "signature_of",
+    "text_of_annotation",
+    "with_context",
+]
+
+#: The parameter that the pool fills, with the context of the call.
+CONTEXT = "ctx"
+
+_GIVABLE = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+)
 
 _ANY = ("any",)
 _MISSING = inspect.Parameter.empty
@@ -90,6 +107,48 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
         return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
     return inspect.signature(function)
+
+
+def with_context(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    make: Callable[[], Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, with what ``make`` returns as ``ctx`` where the pool gives it.
+
+    That is so for a function, method or partial with a parameter of this name, as for a
+    tool: positional arguments are for the other parameters. But a caller may pass a ``ctx``
+    of their own, by keyword or with positional arguments that fit in no other way.
+    """
+    if CONTEXT in kwargs or not _is_function(function):
+        return args, kwargs
+    signature = signature_of(function)
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+    if kinds.get(CONTEXT) not in _GIVABLE:
+        return args, kwargs
+    index = list(kinds).index(CONTEXT)
+    if kinds[CONTEXT] is inspect.Parameter.KEYWORD_ONLY or index > len(args):
+        filled = args, {**kwargs, CONTEXT: make()}
+    else:
+        filled = (*args[:index], make(), *args[index:]), kwargs
+    passed = _fit(signature, args, kwargs) and not _fit(signature, *filled)
+    return (args, kwargs) if passed else filled
+
+
+def _is_function(function: Callable[..., Any]) -> bool:
+    """Not a class or an object, where it may be by chance that a parameter has our name."""
+    if isinstance(function, partial):
+        return CONTEXT not in function.keywords and _is_function(function.func)
+    return inspect.isfunction(function) or inspect.ismethod(function)
+
+
+def _fit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def read_parameters(

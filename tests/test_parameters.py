@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import fractions
+import functools
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 import numpy as np
 import pytest
 
-from snakepit_mp.parameters import ParameterSpec, read_parameters
+from snakepit_mp.parameters import ParameterSpec, read_parameters, with_context
 
 if TYPE_CHECKING:
     from decimal import Decimal as Unknown
@@ -124,3 +125,63 @@ def test_shape_and_defaults() -> None:
     assert (c.keyword_only, c.type, c.default) == (True, "list[int]", [1])
     assert (d.required, d.default) == (False, None), "only plain data travels"
     assert (e.variadic, e.required, e.accepts) == (True, False, ("float",))
+
+
+# -- the context ----------------------------------------------------------------------------
+
+
+class Holder:
+    def method(self, ctx, n): ...
+
+    def __call__(self, ctx, n=0): ...
+
+
+def with_defaults(ctx=None, n=5): ...
+
+
+@functools.wraps(with_defaults)
+def wrapped(*args, **kwargs): ...
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "expected"),
+    [
+        (lambda ctx, n: None, (3,), {}, (("CTX", 3), {})),
+        (lambda ctx, n: None, (), {"n": 3}, (("CTX",), {"n": 3})),
+        (lambda n, ctx: None, (3,), {}, ((3, "CTX"), {})),
+        (lambda n, ctx: None, (), {"n": 3}, ((), {"n": 3, "ctx": "CTX"})),
+        (lambda n, ctx, m=0: None, (3, 4), {}, ((3, "CTX", 4), {})),
+        (lambda n, *, ctx: None, (3,), {}, ((3,), {"ctx": "CTX"})),
+        (lambda ctx, /, n: None, (), {"n": 3}, (("CTX",), {"n": 3})),
+        (lambda ctx, *rest: None, (1, 2), {}, (("CTX", 1, 2), {})),
+        (lambda *rest, ctx: None, (1, 2), {}, ((1, 2), {"ctx": "CTX"})),
+        (with_defaults, (), {}, (("CTX",), {})),
+        (with_defaults, (3,), {}, (("CTX", 3), {})),
+        (wrapped, (3,), {}, (("CTX", 3), {})),
+        (Holder().method, (3,), {}, (("CTX", 3), {})),
+        (functools.partial(lambda n, ctx: None, 3), (), {}, (("CTX",), {})),
+    ],
+)
+def test_the_pool_gives_ctx_and_positional_arguments_are_for_the_others(
+    function, args, kwargs, expected
+) -> None:
+    assert with_context(function, args, kwargs, lambda: "CTX") == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (lambda ctx, n: None, ("mine", 3), {}),
+        (lambda ctx, n: None, ("mine",), {"n": 3}),
+        (lambda ctx, n: None, (), {"ctx": "mine", "n": 3}),
+        (lambda n, ctx=None: None, (3, "mine"), {}),
+        (functools.partial(lambda n, ctx: None, ctx="mine"), (3,), {}),
+        (lambda n: None, (3,), {}),
+        (lambda *ctx: None, (3,), {}),
+        (lambda **ctx: None, (), {"n": 3}),
+        (Holder(), ("mine",), {}),
+        (max, (1, 2), {}),
+    ],
+)
+def test_arguments_that_need_no_ctx_stay_as_they_are(function, args, kwargs) -> None:
+    assert with_context(function, args, kwargs, lambda: "CTX") == (args, kwargs)

@@ -15,6 +15,7 @@ from typing import Any
 from ..adapter import ToolSpec, tool_name_of
 from ..errors import InvalidArguments, TaskTimeout, ToolNotFound, WorkerStartError
 from ..lanes.envelope import Call, encode_call, encode_function
+from ..parameters import with_context
 from .engine import Engine
 
 __all__ = ["Command", "Commands"]
@@ -129,7 +130,8 @@ def _check_signature(
     except (TypeError, ValueError):
         return  # some builtins have none; the call itself will tell
     try:
-        signature.bind(*positional, **keywords)
+        args, kwargs = with_context(function, positional, keywords, lambda: None)
+        signature.bind(*args, **kwargs)
     except TypeError as error:
         name = getattr(function, "__qualname__", repr(function))
         raise InvalidArguments(f"{name}{signature}: {error}") from None

@@ -28,6 +28,7 @@ from ..lanes.envelope import (
     encode_value,
 )
 from ..lanes.status import StatusPage
+from ..parameters import CONTEXT, with_context
 from .descent import OnlyThisProcess
 from .job import Job, JobCancelled, JobRefused
 
@@ -154,18 +155,16 @@ class Executor:
             context = self._context(call.session_id, header.attempt, header.deadline)
             _check_variables(spec, context)
             if spec.takes_context:
-                kwargs["ctx"] = context
+                kwargs[CONTEXT] = context
         return partial(method, **kwargs)
 
     def _prepare_callable(self, call: Call, header: Header) -> Callable[[], Any]:
         import cloudpickle  # workers of pools with named tools do without
 
         function = cloudpickle.loads(call.function)
-        kwargs = call.kwargs
-        if _awaits_context(function, call):
-            context = self._context(call.session_id, header.attempt, header.deadline)
-            kwargs = {**kwargs, "ctx": context}
-        return partial(function, *call.args, **kwargs)
+        context = partial(self._context, call.session_id, header.attempt, header.deadline)
+        args, kwargs = with_context(function, call.args, call.kwargs, context)
+        return partial(function, *args, **kwargs)
 
     def _run_async(self, awaitable: Awaitable[Any]) -> Any:
         return self._runner.run(self._awaited(awaitable), context=contextvars.copy_context())
@@ -240,15 +239,6 @@ def _check_variables(spec: ToolSpec, context: Any) -> None:
                 session_id=context.session_id,
                 name=name,
             )
-
-
-def _awaits_context(function: Any, call: Call) -> bool:
-    """Whether a callable has a parameter named ``ctx`` that the caller left to the pool."""
-    code = getattr(function, "__code__", None)
-    if code is None or "ctx" in call.kwargs:
-        return False
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return "ctx" in names[len(call.args) :]
 
 
 def _of_the_tool(trace: TracebackType | None) -> TracebackType | None:
