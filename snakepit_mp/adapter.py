@@ -85,6 +85,17 @@ class ToolSpec:
             self._check(name, known.get(name) or variadic, value)
         return bound
 
+    def check_streaming(self, streaming: bool) -> None:
+        """Raise `InvalidArguments` where a call wants a stream and the tool is none, or reverse."""
+        if self.streaming and not streaming:
+            raise InvalidArguments(
+                f"tool {self.name!r} streams its results: it must be called as a stream"
+            )
+        if streaming and not self.streaming:
+            raise InvalidArguments(
+                f"tool {self.name!r} has a single result: it must not be called as a stream"
+            )
+
     def _by_name(self, args: Sequence[Any]) -> dict[str, Any]:
         names = [p.name for p in self.parameters if not (p.keyword_only or p.variadic)]
         if len(args) > len(names):

@@ -75,7 +75,7 @@ class Commands:
         name = command if isinstance(command, str) else tool_name_of(command)
         if name is not None:
             spec = self._find(name, timeout)
-            _check_streaming(spec, streaming)
+            spec.check_streaming(streaming)
             arguments = spec.bind(positional, keywords)
             call = Call(name, None, (), arguments, session_id, streaming)
             return Command(name, encode_call(call, allow_pickle=self._allow_pickle), spec)
@@ -113,13 +113,6 @@ def _split(args: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         "args must be a mapping (keywords), or a tuple or list (positionals), "
         f"not {type(args).__name__}"
     )
-
-
-def _check_streaming(spec: ToolSpec, streaming: bool) -> None:
-    if spec.streaming and not streaming:
-        raise InvalidArguments(f"tool {spec.name!r} streams its results: call pool.stream()")
-    if streaming and not spec.streaming:
-        raise InvalidArguments(f"tool {spec.name!r} does not stream: call pool.execute()")
 
 
 def _check_signature(

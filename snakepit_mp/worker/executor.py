@@ -149,7 +149,7 @@ class Executor:
                 known=known,
             )
         spec, method = self._methods[call.command]
-        _check_streaming(spec, call.streaming)
+        spec.check_streaming(call.streaming)
         kwargs = spec.bind(call.args, call.kwargs)
         if spec.takes_context or spec.required_variables:
             context = self._context(call.session_id, header.attempt, header.deadline)
@@ -222,13 +222,6 @@ class Executor:
         return encode_value(
             job.header.request_id, item, allow_pickle=self._allow_pickle, kind=Kind.ITEM
         )
-
-
-def _check_streaming(spec: ToolSpec, streaming: bool) -> None:
-    if spec.streaming and not streaming:
-        raise InvalidArguments(f"{spec.name} is a streaming tool: call it with stream()")
-    if streaming and not spec.streaming:
-        raise InvalidArguments(f"{spec.name} does not stream: call it with execute()")
 
 
 def _check_variables(spec: ToolSpec, context: Any) -> None:

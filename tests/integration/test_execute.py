@@ -156,7 +156,7 @@ def test_command_that_is_nothing(pool: Pool):
 
 
 def test_streaming_tool_needs_stream(pool: Pool):
-    with pytest.raises(InvalidArguments, match=r"pool\.stream"):
+    with pytest.raises(InvalidArguments, match="must be called as a stream"):
         pool.execute("numbers", {"n": 1})
 
 

@@ -199,7 +199,7 @@ def test_stream_yields_items_in_order(pool: Pool):
 def test_stream_checks_before_it_starts(pool: Pool):
     with pytest.raises(ToolNotFound):
         pool.stream("nothing")
-    with pytest.raises(InvalidArguments, match=r"pool\.execute"):
+    with pytest.raises(InvalidArguments, match="must not be called as a stream"):
         pool.stream("add", (1,))
 
 

@@ -246,10 +246,10 @@ def test_an_item_that_cannot_be_encoded_closes_the_tool(main, tools) -> None:
 def test_streaming_tools_and_streaming_calls_belong_together(main) -> None:
     error = main.run("count", args=(3,)).error
     assert isinstance(error, InvalidArguments)
-    assert "stream()" in str(error)
+    assert "'count' streams its results: it must be called as a stream" in str(error)
     [reply] = main.stream("add", args=(3,))
     assert isinstance(reply.error, InvalidArguments)
-    assert "execute()" in str(reply.error)
+    assert "'add' has a single result: it must not be called as a stream" in str(reply.error)
 
 
 @pytest.mark.parametrize(
