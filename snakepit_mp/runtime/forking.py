@@ -63,6 +63,8 @@ def _live(channel: socket.socket) -> int:
     payload, fds = introduction
     application = fds.pop(0) if kernel.ON_LINUX else kernel.exit_descriptor(os.getppid())
     plan = ForkPlan.decode(payload)
+    # From here on it is watched for, more gently: a sudden end would spare tools' children.
+    kernel.outlive_parent()
     server = _Server(channel, application, plan, fds)
     try:
         if not server.prepare():

@@ -46,7 +46,13 @@ __all__ = [
     "refuse_in_unguarded_main",
 ]
 
-_COMMAND = "import sys; sys.path[:] = {path!r}; from {module} import main; main({fd})"
+# First of all it binds its life to ours: until it has imported what it watches us with, it
+# could not notice that we are gone.
+_COMMAND = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from {package}.kernel import die_with_parent; die_with_parent({parent}); "
+    "from {package}.forking import main; main({fd})"
+)
 
 
 class ForkServer:
@@ -68,8 +74,10 @@ class ForkServer:
 
     @classmethod
     def start(cls, plan: ForkPlan, store_fds: Sequence[int] = ()) -> ForkServer:
-        """Start the process, from any thread; returns before it has imported anything.
+        """Start the process; returns before it has imported anything.
 
+        On Linux the calling thread must live until the process has read its plan, which
+        its first message tells: before that the process dies with the thread.
         ``store_fds`` stay the caller's. Raises ``OSError`` if there can be no process.
         """
         ours, theirs = socket.socketpair()
@@ -147,7 +155,7 @@ class ForkServer:
 
 def _execute(plan: ForkPlan, channel: int) -> subprocess.Popen[bytes]:
     path = [entry or os.getcwd() for entry in sys.path]
-    command = _COMMAND.format(path=path, module=f"{__package__}.forking", fd=channel)
+    command = _COMMAND.format(path=path, package=__package__, parent=os.getpid(), fd=channel)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen(
         [os.fsdecode(spawn.get_executable()), *flags, "-c", command],

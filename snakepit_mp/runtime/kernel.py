@@ -21,6 +21,7 @@ __all__ = [
     "children",
     "die_with_parent",
     "exit_descriptor",
+    "outlive_parent",
     "reap",
     "signal_name",
     "stops",
@@ -57,6 +58,12 @@ def die_with_parent(parent: int) -> None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def outlive_parent() -> None:
+    """Take `die_with_parent` back; only on Linux."""
+    if ON_LINUX:
+        _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def exit_descriptor(pid: int) -> int:

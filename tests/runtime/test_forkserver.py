@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import psutil
@@ -369,10 +371,39 @@ def test_after_its_end_every_call_is_harmless(application):
     application.server.close()
 
 
-def test_it_may_be_started_in_a_thread_that_ends(application):
-    """A parent-death signal would follow that thread."""
-    thread = threading.Thread(target=application.start)
+def test_it_outlives_the_thread_that_started_it(application):
+    """Its parent-death signal, which follows that thread, is in force only at first."""
+
+    def start() -> None:
+        application.start()
+        application.receive(Imported)
+
+    thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    application.receive(Imported)
     application.spawn().serve()
+
+
+def test_it_dies_with_an_application_that_is_killed_at_once(tmp_path):
+    """Before it has imported anything, so before it can watch."""
+    code = """
+import os, signal, subprocess, sys
+from snakepit_mp.config import PoolConfig
+from snakepit_mp.runtime import forkserver
+from snakepit_mp.runtime.plan import ForkPlan
+forkserver._COMMAND = forkserver._COMMAND.replace(
+    "from {package}.forking", "import time; print('bound', flush=True); time.sleep(600); from ."
+)
+plan = ForkPlan.make(None, PoolConfig())
+process = forkserver._execute(plan, 0)
+sys.stdin.read()
+"""
+    application = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with application:
+        assert application.stdout is not None
+        assert application.stdout.readline() == b"bound\n"
+        [server] = psutil.Process(application.pid).children()
+        application.kill()
+    until(lambda: is_gone(server))
