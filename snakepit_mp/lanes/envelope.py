@@ -175,8 +175,9 @@ def encode_error(request_id: int, error: BaseException, *, allow_pickle: bool = 
 def decode_reply(data: bytes, *, allow_pickle: bool = False) -> Reply:
     """What a reply frame says; `CodecError` if it cannot be decoded.
 
-    Unpickling runs code of the result's classes; whatever that raises, even `SystemExit`,
-    is the cause of the `CodecError`.
+    Unpickling runs code of the result's classes; what that raises, even `SystemExit`, is
+    the cause of the `CodecError`. Only `KeyboardInterrupt` gets through: it cannot be told
+    from a Ctrl-C, so a hostile result can at most raise what a Ctrl-C raises.
     """
     header = header_of(data)
     body = memoryview(data)[_HEADER.size :]
@@ -189,7 +190,10 @@ def decode_reply(data: bytes, *, allow_pickle: bool = False) -> Reply:
         if header.kind is not Kind.END:
             value = codec.decode(body, allow_pickle=allow_pickle)
         return Reply(header.kind, header.request_id, value)
-    except BaseException as error:  # a result must not be able to exit the host
+    except CodecError as error:
+        error.path = "result"
+        raise
+    except (Exception, SystemExit, GeneratorExit) as error:  # a result must not exit the host
         raise CodecError(
             f"the result cannot be decoded: {type(error).__name__}: {text_of(error)}", path="result"
         ) from error

@@ -65,8 +65,14 @@ def describe(error: BaseException, *, allow_pickle: bool, depth: int = 0) -> dic
 
 
 def revive(facts: dict[str, Any], *, allow_pickle: bool) -> Exception:
-    """The exception that `describe` was given, with its remote traceback as cause."""
-    error = _attempt(lambda: _rebuild(facts, allow_pickle), None)
+    """The exception that `describe` was given, with its remote traceback as cause.
+
+    ``KeyboardInterrupt`` gets out of here, since it may be a Ctrl-C.
+    """
+    try:
+        error = _rebuild(facts, allow_pickle)
+    except (Exception, SystemExit, GeneratorExit):  # noqa: BLE001 - but no Ctrl-C
+        error = None
     if not isinstance(error, Exception):
         error = RemoteError(
             str(facts.get("message", "")),

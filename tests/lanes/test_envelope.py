@@ -171,18 +171,34 @@ class Unprintable(Exception):
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("x"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), Unprintable()],
+    [ValueError("x"), SystemExit(3), GeneratorExit(), Unprintable()],
     ids=lambda error: type(error).__name__,
 )
 def test_a_result_that_cannot_be_decoded_cannot_harm_the_host(error) -> None:
     data = encode_value(7, RaisesWhenUnpickled(error), allow_pickle=True)
-    with pytest.raises(CodecError, match="result cannot be decoded") as caught:
+    with pytest.raises(CodecError, match=r"cannot be (decoded|loaded)") as caught:
         decode_reply(data, allow_pickle=True)
     assert caught.value.path == "result"
     cause: BaseException | None = caught.value.__cause__
     while cause is not None and type(cause) is not type(error):
         cause = cause.__cause__ or cause.__context__
     assert type(cause) is type(error), "the chain of causes leads to what was raised"
+
+
+def test_a_ctrl_c_while_a_result_is_decoded_is_not_mistaken_for_the_results_fault() -> None:
+    data = encode_value(7, RaisesWhenUnpickled(KeyboardInterrupt()), allow_pickle=True)
+    with pytest.raises(KeyboardInterrupt):
+        decode_reply(data, allow_pickle=True)
+
+
+def test_what_cannot_be_decoded_is_told_once() -> None:
+    data = encode_value(7, RaisesWhenUnpickled(ValueError("x")), allow_pickle=True)
+    with pytest.raises(CodecError, match="the pickle cannot be loaded: ValueError: x") as caught:
+        decode_reply(data, allow_pickle=True)
+    assert str(caught.value).startswith("cannot decode byte")
+    assert "CodecError" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert not isinstance(caught.value.__cause__, CodecError)
 
 
 def test_a_pickled_result_where_pickle_is_not_allowed() -> None:

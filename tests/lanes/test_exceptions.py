@@ -426,3 +426,9 @@ def test_facts_that_make_no_exception_make_a_remote_error(facts) -> None:
     arrived = revive({"type": "t", "message": "m", "traceback": "tb", **facts}, allow_pickle=True)
     assert type(arrived) is RemoteError
     assert (arrived.type_name, arrived.message, arrived.traceback) == ("t", "m", "tb")
+
+
+def test_a_ctrl_c_while_an_exception_is_revived_gets_out() -> None:
+    data = pickle.dumps(RaisesWhenRestored("x"))
+    with pytest.raises(KeyboardInterrupt):
+        revive({"type": "t", "message": "m", "traceback": "tb", "pickle": data}, allow_pickle=True)
