@@ -26,6 +26,10 @@ _T = TypeVar("_T")
 _U = TypeVar("_U")
 _MAINS = ("__main__", "__mp_main__")
 _MAX_DEPTH = 20
+#: Characters of a text about an exception; of more, the beginning and the end are told.
+_MAX_TEXT = 1 << 20
+#: Bytes of an exception that travels as itself.
+_MAX_BODY = 16 << 20
 
 
 class RemoteTraceback(Exception):
@@ -50,11 +54,12 @@ def loads_known(data: bytes) -> Any:
 def describe(error: BaseException, *, allow_pickle: bool, depth: int = 0) -> dict[str, Any]:
     """The plain facts of an exception, from which `revive` makes it again.
 
-    Nothing that the exception's own methods raise gets out of here.
+    Nothing that the exception's own methods raise gets out of here. Texts are cut to about
+    1 MiB each; an exception of more than 16 MiB is told in texts only.
     """
     facts: dict[str, Any] = {
         "type": _attempt(lambda: _type_name(type(error)), "<unknown>"),
-        "message": text_of(error),
+        "message": _cut(text_of(error)),
         "traceback": _attempt(lambda: _traceback(error), "<the traceback cannot be shown>"),
         "notes": _attempt(lambda: _notes(error), ()),
     }
@@ -93,6 +98,14 @@ def text_of(error: BaseException) -> str:
     return _attempt(lambda: _exact(str(error)), "<the message cannot be shown>")
 
 
+def _cut(text: str) -> str:
+    left_out = len(text) - _MAX_TEXT
+    if left_out <= 0:
+        return text
+    half = _MAX_TEXT // 2
+    return f"{text[:half]}\n[... {left_out} characters are left out ...]\n{text[-half:]}"
+
+
 def _attempt(step: Callable[[], _T], otherwise: _U) -> _T | _U:
     try:
         return step()
@@ -101,7 +114,7 @@ def _attempt(step: Callable[[], _T], otherwise: _U) -> _T | _U:
 
 
 def _traceback(error: BaseException) -> str:
-    return _exact("".join(traceback.format_exception(error)))
+    return _cut(_exact("".join(traceback.format_exception(error))))
 
 
 def _type_name(cls: type[BaseException]) -> str:
@@ -116,7 +129,7 @@ def _exact(text: str) -> str:
 
 
 def _notes(error: BaseException) -> tuple[str, ...]:
-    return tuple(_exact(str(note)) for note in getattr(error, "__notes__", ()))
+    return tuple(_cut(_exact(str(note))) for note in getattr(error, "__notes__", ()))
 
 
 def _body(error: Exception, allow_pickle: bool, depth: int) -> dict[str, Any]:
@@ -140,8 +153,9 @@ def _by_members(group: ExceptionGroup[Any], allow_pickle: bool, depth: int) -> d
     return {"members": members, "args": (_exact(group.message),)}
 
 
-def _by_pickle(error: Exception) -> dict[str, Any]:
-    return {"pickle": pickle.dumps(error, pickle.HIGHEST_PROTOCOL)}
+def _by_pickle(error: Exception) -> dict[str, Any] | None:
+    data = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+    return {"pickle": data} if len(data) <= _MAX_BODY else None
 
 
 def _by_pickled_facts(error: Exception) -> dict[str, Any] | None:
@@ -151,6 +165,8 @@ def _by_pickled_facts(error: Exception) -> dict[str, Any] | None:
     if isinstance(cls.__reduce__, FunctionType) or isinstance(cls.__reduce_ex__, FunctionType):
         return None  # its author has a say in how it travels
     facts = pickle.dumps((error.args, error.__dict__), pickle.HIGHEST_PROTOCOL)
+    if len(facts) > _MAX_BODY:
+        return None
     return {"class": (cls.__module__, cls.__qualname__), "facts": facts}
 
 
@@ -167,8 +183,8 @@ def _by_plain_facts(error: Exception) -> dict[str, Any] | None:
         _, args, state, *_ = (*cast("tuple[Any, ...]", error.__reduce__()), None)
     state = {name: fact for name, fact in (state or {}).items() if name != "__notes__"}
     body = {"class": (cls.__module__, cls.__qualname__), "args": args, "state": state}
-    codec.encode(body)  # the facts may hold anything
-    return body
+    size = len(codec.encode(body))  # which fails where the facts hold what is not plain
+    return body if size <= _MAX_BODY else None
 
 
 def _is_plain_class(cls: type) -> bool:

@@ -432,3 +432,42 @@ def test_a_ctrl_c_while_an_exception_is_revived_gets_out() -> None:
     data = pickle.dumps(RaisesWhenRestored("x"))
     with pytest.raises(KeyboardInterrupt):
         revive({"type": "t", "message": "m", "traceback": "tb", "pickle": data}, allow_pickle=True)
+
+
+# -- size ---------------------------------------------------------------------------------
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("cls", [ValueError, Plain, RefusesToReduce])
+@pytest.mark.parametrize("allow_pickle", [True, False])
+def test_an_exception_with_an_endless_message_is_told_by_its_beginning_and_end(
+    cls, allow_pickle
+) -> None:
+    error = cls("first " + "x" * (17 * MIB) + " last")
+    error.add_note("noted " + "y" * (2 * MIB))
+    facts = describe(raised(error), allow_pickle=allow_pickle)
+    assert len(codec.encode(facts)) < 4 * MIB
+    arrived = revive(facts, allow_pickle=allow_pickle)
+    assert type(arrived) is RemoteError
+    assert arrived.message.startswith("first xxx")
+    assert arrived.message.endswith("xxx last")
+    assert "\n[... 16777227 characters are left out ...]\n" in arrived.message
+    assert "in raised" in arrived.traceback
+    assert arrived.__notes__[0].startswith("noted yyy")
+
+
+def test_an_exception_with_a_long_message_still_arrives_as_itself() -> None:
+    for error in (ValueError("x" * (2 * MIB)), Plain("x" * (2 * MIB))):
+        arrived = sent(error)
+        assert type(arrived) is type(error)
+        assert arrived.args == error.args
+        assert len(str(arrived.__cause__)) < 1.1 * MIB
+
+
+def test_an_exception_that_holds_a_large_array_is_told_in_texts() -> None:
+    error = OtherArguments(3, "x")
+    error.data = np.zeros(3 * MIB)
+    arrived = sent(error)
+    assert type(arrived) is RemoteError
+    assert arrived.message == "3 x"
