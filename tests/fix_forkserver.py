@@ -115,7 +115,7 @@ class Application:
         ours, theirs = socket.socketpair()
         ours.settimeout(scaled(_PATIENCE))
         path = self.directory.socket_path(worker_id, incarnation)
-        spawned = Spawned(worker_id, ours, StatusPage.create(incarnation), path)
+        spawned = Spawned(worker_id, ours, StatusPage.create(), path)
         self.spawned.append(spawned)
         with theirs:
             self.server.spawn(

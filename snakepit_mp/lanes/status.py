@@ -10,39 +10,32 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-import time
 
 from ..core.events import Phase
 
 __all__ = ["Phase", "StatusPage"]
 
-_WORDS = 8
-_WORK, _INCARNATION, _TASKS, _SINCE = range(4)
-
 
 class StatusPage:
     """The page, mapped here; ``fd`` is the memory file that another process attaches."""
 
-    __slots__ = ("_map", "_words", "fd")
+    __slots__ = ("_map", "_word", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._map = mmap.mmap(fd, mmap.PAGESIZE)
-        self._words = memoryview(self._map).cast("Q")[:_WORDS]
+        self._word = memoryview(self._map).cast("Q")[:1]
 
     @classmethod
-    def create(cls, incarnation: int = 0) -> StatusPage:
+    def create(cls) -> StatusPage:
         """A fresh page with phase ``IDLE``; never used for a second incarnation."""
         fd = _memory_file()
         try:
             os.ftruncate(fd, mmap.PAGESIZE)
-            page = cls(fd)
+            return cls(fd)
         except BaseException:
             os.close(fd)
             raise
-        page._words[_INCARNATION] = incarnation
-        page._words[_SINCE] = time.monotonic_ns()
-        return page
 
     @classmethod
     def attach(cls, fd: int) -> StatusPage:
@@ -59,40 +52,24 @@ class StatusPage:
 
     def done(self, request_id: int) -> None:
         """Note that the tool is through, whatever came out."""
-        self._words[_TASKS] += 1
         self._note(request_id, Phase.DONE)
 
     def read(self) -> tuple[int, Phase]:
         """The request noted last and its phase; ``(0, IDLE)`` if there was none."""
-        word = self._words[_WORK]
+        word = self._word[0]
         return word >> 2, Phase(word & 3)
-
-    @property
-    def incarnation(self) -> int:
-        return self._words[_INCARNATION]
-
-    @property
-    def tasks(self) -> int:
-        """How many requests are done."""
-        return self._words[_TASKS]
-
-    @property
-    def since(self) -> int:
-        """When the phase changed last, nanoseconds of ``time.monotonic_ns``."""
-        return self._words[_SINCE]
 
     def close(self) -> None:
         """Unmap the page and close its descriptor; a second call does nothing."""
         if self.fd < 0:
             return
-        self._words.release()
+        self._word.release()
         self._map.close()
         os.close(self.fd)
         self.fd = -1
 
     def _note(self, request_id: int, phase: Phase) -> None:
-        self._words[_SINCE] = time.monotonic_ns()
-        self._words[_WORK] = request_id << 2 | phase
+        self._word[0] = request_id << 2 | phase
 
 
 def _memory_file() -> int:
