@@ -20,11 +20,15 @@ _GLANCE = 0.001
 
 
 class ThreadBlame(MetaPathFinder):
-    """A context in which each imported module is asked which threads it left behind."""
+    """A context in which each imported module is asked which threads it left behind.
+
+    What none of them left is put down to ``__main__``, which no loader runs.
+    """
 
     def __init__(self) -> None:
         self._known = thread_ids()
         self._left: list[tuple[str, set[int]]] = []
+        self._running = ["__main__"]  # the innermost module last
 
     def __enter__(self) -> ThreadBlame:
         sys.meta_path.insert(0, self)
@@ -32,6 +36,7 @@ class ThreadBlame(MetaPathFinder):
 
     def __exit__(self, *_: object) -> None:
         sys.meta_path.remove(self)
+        self._note()
 
     def culprit(self) -> str | None:
         """The first module that left a thread which is still there, where it can be told."""
@@ -62,16 +67,21 @@ class ThreadBlame(MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             vars(loader).pop("exec_module", None)  # one loader may serve several modules
-            execute(module)
-            self._note(module.__name__)
+            self._note()
+            self._running.append(module.__name__)
+            try:
+                execute(module)
+                self._note()
+            finally:
+                self._running.pop()
 
         loader.exec_module = exec_module  # type: ignore[union-attr,method-assign]
 
-    def _note(self, module: str) -> None:
-        # Modules imported by this one were asked before.
+    def _note(self) -> None:
+        """Put new threads down to the module that is running."""
         started = thread_ids() - self._known
         if started:
-            self._left.append((module, started))
+            self._left.append((self._running[-1], started))
             self._known |= started
 
 

@@ -156,6 +156,24 @@ def test_an_unguarded_script_that_uses_multiprocessing_gets_its_error(run):
     assert "bootstrapping phase" in run("app.py", app=source)
 
 
+THREAD = """
+    import threading
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("source", [THREAD + GUARDED, GUARDED + THREAD])
+def test_a_main_module_that_starts_threads_is_named(run, source):
+    output = run("app.py", app=source).replace("\\", "")
+    assert "importing '__main__' started threads" in output
+
+
+def test_a_module_of_the_main_module_that_starts_threads_is_named(run):
+    source = "    import culprit\n" + GUARDED
+    output = run("app.py", app=source, culprit=THREAD).replace("\\", "")
+    assert "importing 'culprit' started threads" in output
+
+
 def test_pools_are_refused_only_while_importing(monkeypatch):
     refuse_in_unguarded_main()
     monkeypatch.setattr(preparation, "_importing", True)

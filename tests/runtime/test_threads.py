@@ -26,8 +26,8 @@ def leave_thread(make_module):
     """Makes modules that leave a thread; these end with the test."""
     made = []
 
-    def make():
-        made.append(make_module(LEAVES_A_THREAD))
+    def make(more=""):
+        made.append(make_module(LEAVES_A_THREAD + more))
         return made[-1]
 
     yield make
@@ -44,6 +44,16 @@ def test_the_innermost_module_is_the_culprit(make_module, leave_thread):
     with ThreadBlame() as blame:
         importlib.import_module(outer)
     assert blame.culprit() == inner
+
+
+def test_a_module_that_starts_its_thread_first_is_not_taken_for_what_it_imports(
+    make_module, leave_thread
+):
+    inner = make_module("value = 1")
+    outer = leave_thread(f"    import {inner}")
+    with ThreadBlame() as blame:
+        importlib.import_module(outer)
+    assert blame.culprit() == outer
 
 
 def test_a_module_whose_thread_has_ended_is_not_blamed(leave_thread):
