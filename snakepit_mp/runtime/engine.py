@@ -205,13 +205,19 @@ class Engine:
         self.watcher.call(lambda: self._launch(instruction.generation))
 
     def _launch(self, generation: int) -> None:
+        if self._ending:
+            return  # the pool was shut down before it could begin
         try:
             server = ForkServer.start(self._plan, self._store_descriptors)
         except OSError as error:
             self.handle(events.ForkServerLost(generation, error, permanent=False))
             return
         with self._lock:
-            self._server = server
+            if self._broken is None:
+                self._server = server
+        if self._server is None:
+            server.close()
+            return
         speaks = functools.partial(self._server_speaks, server, generation)
         gone = functools.partial(self._server_gone, server, generation)
         self.watcher.watch(server.channel.fileno(), speaks)
@@ -306,8 +312,7 @@ class Engine:
 
     def _report_stopped(self, instruction: instructions.ReportStopped) -> None:
         self._ending = True
-        if self._server is None:
-            self.watcher.call(self._end)
+        self.watcher.call(self._end)
 
     # -- notices -----------------------------------------------------------------------
 
@@ -437,6 +442,8 @@ class Engine:
     # -- the end -----------------------------------------------------------------------
 
     def _end(self) -> None:
+        if self._server is not None:
+            return  # its end, which the watcher will see, comes first
         self.watcher.stop()
         self._on_end()
         self.callbacks.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from fix_timeouts import scaled
 
 from snakepit_mp import Pool, SessionStore
 from snakepit_mp.errors import PoolClosed
+from snakepit_mp.runtime.forkserver import ForkServer
+from snakepit_mp.runtime.plan import ForkPlan
 
 
 def test_shutdown_finishes_what_is_in_line_and_in_hand(make_pool, gate: Gate):
@@ -102,7 +105,27 @@ def test_calls_after_shutdown_and_second_shutdown(fresh_pool: Pool):
 
 
 def test_shutdown_before_anything_is_ready(make_pool):
-    pool = make_pool(ready=False, workers=4)
+    for _ in range(5):
+        pool = make_pool(ready=False, workers=4)
+
+        pool.shutdown()
+
+        assert {row.state for row in pool.workers()} == {"STOPPED"}
+
+
+def test_shutdown_while_the_fork_server_is_started(make_pool, monkeypatch):
+    """The order to stop overtakes the order to start, at the one point or the other."""
+    start = ForkServer.start
+    pools: queue.SimpleQueue[Pool] = queue.SimpleQueue()
+
+    def start_late(plan: ForkPlan, fds: tuple[int, ...]) -> ForkServer:
+        server = start(plan, fds)
+        pools.get(timeout=scaled(10)).shutdown(wait=False)
+        return server
+
+    monkeypatch.setattr(ForkServer, "start", start_late)
+    pool = make_pool(ready=False)
+    pools.put(pool)
 
     pool.shutdown()
 
