@@ -99,7 +99,10 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(
     seen = []
     for number in range(1, len(labels) + 1):
         with fresh(name) as store:
-            assert kill_at_step(number, lambda: action(store)) == -signal.SIGKILL
+            status = kill_at_step(number, lambda: action(store))
+            if status == 0:
+                break  # it took a step less: where a record goes depends on a random key
+            assert status == -signal.SIGKILL
             store._locks.timeout = 0.5
             found = state(store)
             assert found in (before, after), f"torn by a kill at {labels[number - 1]}"
