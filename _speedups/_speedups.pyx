@@ -3,3 +3,4 @@
 
 include "codec_write.pxi"
 include "codec_read.pxi"
+include "validation.pxi"

@@ -229,15 +229,37 @@ class VariableExists(StoreError):
 
 
 class VariableTypeError(StoreError, TypeError):
-    """The value does not have the variable's type, or the type is unknown."""
+    """The value does not have the variable's type, or the type is unknown.
+
+    Attributes: ``variable`` (its name, where it has one yet), ``value`` (what was refused).
+    """
+
+    def __init__(self, message: str, *, variable: str | None = None, value: Any = None) -> None:
+        super().__init__(message)
+        self.variable = variable
+        self.value = value
 
 
 class ConstraintViolation(StoreError, ValueError):
-    """The value breaks a constraint. Attributes: ``constraint`` (its name), ``value``."""
+    """The value breaks a constraint.
 
-    def __init__(self, message: str, *, constraint: str | None = None, value: Any = None) -> None:
+    Attributes: ``variable`` (its name), ``constraint`` (its name), ``limit`` (what that asks
+    for), ``value`` (what was refused).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        variable: str | None = None,
+        constraint: str | None = None,
+        limit: Any = None,
+        value: Any = None,
+    ) -> None:
         super().__init__(message)
+        self.variable = variable
         self.constraint = constraint
+        self.limit = limit
         self.value = value
 
 

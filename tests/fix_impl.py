@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from snakepit_mp import _accel
-from snakepit_mp.values import codec
+from snakepit_mp.values import codec, validator
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,18 @@ def codec_impl(impl: str) -> Codec:
         return Codec(impl, codec.py_encode, codec.py_decode)
     assert _accel.speedups is not None
     return Codec(impl, _accel.speedups.encode, _accel.speedups.decode)
+
+
+@pytest.fixture
+def validator_impl(impl: str) -> type[validator.PyValidator]:
+    """The validator of that twin."""
+    return validator_of(impl)
+
+
+def validator_of(impl: str) -> type[validator.PyValidator]:
+    """The validator of the twin of that name, which must be there."""
+    if impl == "python":
+        return validator.PyValidator
+    assert _accel.speedups is not None
+    twin: type[validator.PyValidator] = _accel.speedups.Validator
+    return twin

@@ -25,6 +25,7 @@ ALL = [cls for cls in _tree(SnakepitError) if cls.__module__ == errors.__name__]
 FACTS: dict[str, Any] = {
     "deaths": (WorkerDied("first", pid=7), WorkerDied("second", pid=8)),
     "known": ("embed", "shout"),
+    "limit": 2.0,
     "timeout": 2.5,
     "value": [1.5, "x"],
 }

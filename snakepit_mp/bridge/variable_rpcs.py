@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ..store.records import Variable
 from ..store.session_store import SessionStore
-from ..values import constraints, types
+from ..values.validator import Validator
 from . import convert, messages
 from . import snakepit_bridge_pb2 as pb
 from .rpc import RpcGate, rpc, wants_lossless
@@ -164,7 +164,7 @@ def _fault(name: str, record: Variable | None, value: Any) -> str | None:
     if record is None:
         return f"no variable {name!r} in this session"
     try:
-        constraints.check(record.type, record.constraints, types.coerce(record.type, value))
+        Validator(record.type, record.constraints, record.name).prepare(value)
     except SnakepitError as error:
         return text_of(error)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,52 +10,58 @@ from typing import Any
 from ..values import constraints as constraint_sets
 from ..values import types
 from ..values.codec import decode, encode
+from ..values.validator import Validator
 from .records import RawVariable
 
 __all__ = ["Facts"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
     """What a value must fit, and what goes with it.
 
     ``identity`` changes when the variable is another one or its constraints were replaced.
     """
 
+    name: str
     type: str
     constraints: Mapping[str, Any]
     metadata: Mapping[str, Any]
     identity: tuple[int, int] = (0, 0)
 
+    @functools.cached_property
+    def validator(self) -> Validator:
+        """What values have to pass; made when the first one comes."""
+        return Validator(self.type, self.constraints, self.name)
+
     @classmethod
     def given(
         cls,
+        name: str,
         type_: Any,
         value: Any,
         constraints: Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None,
     ) -> Facts:
         """The facts of a new variable; ``type_`` ``None`` is told from the value."""
-        name = types.infer_type(value) if type_ is None else types.type_name(type_)
-        known = constraint_sets.validate_constraints(name, constraints)
-        return cls(name, known, dict(metadata or {}))
+        kind = types.infer_type(value) if type_ is None else types.type_name(type_)
+        known = constraint_sets.validate_constraints(kind, constraints)
+        return cls(name, kind, known, dict(metadata or {}))
 
     @classmethod
     def of(cls, raw: RawVariable) -> Facts:
         """The facts of a stored variable."""
         constraints, metadata = decode(raw.facts) if raw.facts else ({}, {})
-        return cls(raw.type, constraints, metadata, raw.identity)
+        return cls(raw.name, raw.type, constraints, metadata, raw.identity)
 
     def under(self, constraints: Mapping[str, Any] | None) -> Facts:
         """The same with other constraints."""
         known = constraint_sets.validate_constraints(self.type, constraints)
-        return Facts(self.type, known, self.metadata, self.identity)
+        return Facts(self.name, self.type, known, self.metadata, self.identity)
 
     def prepare(self, value: Any, root: str = "value") -> bytes:
         """The encoded value, if it has the type and satisfies the constraints."""
-        value = types.coerce(self.type, value)
-        constraint_sets.check(self.type, self.constraints, value)
-        return encode(value, root=root)
+        return encode(self.validator.prepare(value), root=root)
 
     def encoded(self) -> bytes:
         """What is stored beside the type; nothing for a variable without either."""

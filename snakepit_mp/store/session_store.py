@@ -225,10 +225,8 @@ class SessionStore:
         `SessionNotFound`, `SessionLimitReached`, `StoreFull`.
         """
         place = self._place(session_id)
-        facts = Facts.given(type, value, constraints, metadata)
-        new = NewVariable(
-            _checked("variable name", name), facts.type, facts.prepare(value), facts.encoded()
-        )
+        facts = Facts.given(_checked("variable name", name), type, value, constraints, metadata)
+        new = NewVariable(name, facts.type, facts.prepare(value), facts.encoded())
         return _variable(self._with_room(lambda: self._variables.register(place, new, exist_ok)))
 
     def get_variable(self, session_id: str, name: str) -> Variable:

@@ -1,35 +1,39 @@
-"""Which constraints can a variable have, are they consistent, and does a value obey them?
+"""Which constraints can a variable have, and are they consistent?
 
-=================================  =================  ==================================
-constraint                         types              the value must
-=================================  =================  ==================================
-``min``, ``max``                   float, integer     lie within, bounds included
-``min_length``, ``max_length``     string             have so many code points
-``choices``                        float, integer,    equal one of them
-                                   string, boolean
-``shape``                          tensor             have these axes; ``None`` is a free one
-=================================  =================  ==================================
-
-NaN satisfies no bound: it is refused where ``min`` or ``max`` is set. A constraint that is
-``None`` counts as not given.
+``docs/variables.md`` has the table of all constraints, and which types they suit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ..errors import ConstraintError, ConstraintViolation, VariableTypeError
-from .types import coerce, shorten
+from . import arrays, faults, patterns
+from .coercion import coerce
+from .shown import shorten
+from .types import TYPES
 
-__all__ = ["check", "validate_constraints"]
+__all__ = ["Check", "check", "checks_of", "suitable", "validate_constraints"]
+
+_LONGEST_DTYPE = 40
+
+
+class Check(NamedTuple):
+    """One constraint, ready to be held against values."""
+
+    constraint: str
+    limit: Any
+    fault: faults.Fault
 
 
 def validate_constraints(kind: str, constraints: Mapping[str, Any] | None) -> dict[str, Any]:
     """The set in normal form, bounds and choices coerced to ``kind``, sequences as lists.
 
-    ``kind`` is a name in `types.TYPES`. Raises `ConstraintError` for a key that is unknown or
-    does not suit the type, for a bad limit, and for a set that contradicts itself.
+    ``kind`` is a name in `types.TYPES`. A constraint that is ``None``, or a switch that is
+    off, counts as not given. Raises `ConstraintError` for a key that is unknown or does not
+    suit the type, for a bad limit, and for a set that contradicts itself.
     """
     if constraints is None:
         return {}
@@ -39,35 +43,63 @@ def validate_constraints(kind: str, constraints: Mapping[str, Any] | None) -> di
     for name in given:
         _check_name(kind, name)
     # In the order of the table, so that choices meet limits that are sound already.
-    normal = {name: _RULES[name].read(kind, name, given[name]) for name in _RULES if name in given}
-    _check_order(normal, "min", "max")
-    _check_order(normal, "min_length", "max_length")
-    _check_choices(kind, normal)
+    read = {name: _RULES[name].read(kind, name, given[name]) for name in _RULES if name in given}
+    normal = {name: limit for name, limit in read.items() if limit is not False}
+    _check_consistency(kind, normal)
     return normal
 
 
-def check(kind: str, constraints: Mapping[str, Any] | None, value: Any) -> None:
-    """Raise `ConstraintViolation` if ``value`` breaks one of ``constraints``.
+def checks_of(kind: str, constraints: Mapping[str, Any]) -> tuple[Check, ...]:
+    """What values of ``kind`` are held against; ``constraints`` are in normal form."""
+    return tuple(
+        Check(name, limit, _RULES[name].fault(kind, limit)) for name, limit in constraints.items()
+    )
 
-    Both are in normal form: from `types.coerce` and from `validate_constraints`.
-    """
-    if not constraints:
-        return
-    for name, limit in constraints.items():
-        fault = _RULES[name].fault(value, limit)
-        if fault is not None:
+
+def check(checks: Iterable[Check], value: Any) -> None:
+    """Raise `ConstraintViolation` if ``value``, in normal form, fails one of ``checks``."""
+    for constraint, limit, fault in checks:
+        found = fault(value)
+        if found is not None:
             raise ConstraintViolation(
-                f"{shorten(value)} {fault} (constraint {name})", constraint=name, value=value
+                f"{shorten(value)} {found} (constraint {constraint})",
+                constraint=constraint,
+                limit=limit,
+                value=value,
             )
 
 
+def suitable(kind: str) -> tuple[str, ...]:
+    """The names of the constraints that values of ``kind`` can have."""
+    return tuple(name for name, rule in _RULES.items() if kind in rule.types)
+
+
 def _check_name(kind: str, name: Any) -> None:
-    suitable = [known for known, rule in _RULES.items() if kind in rule.types]
-    if name in suitable:
+    if name in suitable(kind):
         return
     word = "does not suit" if name in _RULES else "is unknown for"
-    known = ", ".join(suitable) or "no constraints"
+    known = ", ".join(suitable(kind)) or "no constraints"
     raise ConstraintError(f"constraint {shorten(name)} {word} type {kind}, which takes {known}")
+
+
+# Do the constraints of a set contradict one another?
+
+
+def _check_consistency(kind: str, normal: Mapping[str, Any]) -> None:
+    _check_order(normal, "min", "max")
+    _check_order(normal, "min_length", "max_length")
+    if normal.keys() >= {"choices", "enum"}:
+        raise ConstraintError("choices and enum are two names of one constraint: give one")
+    if "pattern" in normal and normal.get("min_length", 0) > patterns.MAX_TEXT:
+        raise ConstraintError(
+            f"min_length {normal['min_length']} is above the {patterns.MAX_TEXT} characters "
+            "that are matched with a pattern"
+        )
+    if normal.keys() >= {"min", "max", "multiple_of"}:
+        _check_multiples(normal["min"], normal["max"], normal["multiple_of"])
+    for name in ("choices", "enum"):
+        others = {other: limit for other, limit in normal.items() if other != name}
+        _check_choices(kind, name, normal.get(name, ()), others)
 
 
 def _check_order(normal: Mapping[str, Any], low: str, high: str) -> None:
@@ -77,23 +109,44 @@ def _check_order(normal: Mapping[str, Any], low: str, high: str) -> None:
         )
 
 
-def _check_choices(kind: str, normal: Mapping[str, Any]) -> None:
-    others = {name: limit for name, limit in normal.items() if name != "choices"}
-    for choice in normal.get("choices", ()):
+def _check_multiples(low: Any, high: Any, step: Any) -> None:
+    if faults.is_infinite(low) or faults.is_infinite(high):
+        return
+    least = math.ceil(faults.exact(low) / faults.exact(step)) * faults.exact(step)
+    if least > faults.exact(high):
+        raise ConstraintError(
+            f"there is no multiple of {shorten(step)} from min {shorten(low)} "
+            f"to max {shorten(high)}"
+        )
+
+
+def _check_choices(kind: str, name: str, choices: Iterable[Any], others: Mapping[str, Any]) -> None:
+    checks = checks_of(kind, others)
+    for choice in choices:
         try:
-            check(kind, others, choice)
+            check(checks, choice)
         except ConstraintViolation as violation:
-            raise ConstraintError(f"choices contradict the other limits: {violation}") from None
+            raise ConstraintError(f"{name} contradict the other limits: {violation}") from None
 
 
-def _read_bound(kind: str, name: str, limit: Any) -> Any:
+# How is a limit read?
+
+
+def _read_value(kind: str, name: str, limit: Any) -> Any:
     try:
-        bound = coerce(kind, limit)
+        value = coerce(kind, limit)
     except VariableTypeError as error:
         raise ConstraintError(f"{name}: {error}") from None
-    if bound != bound:
+    if value != value:
         raise ConstraintError(f"{name} must not be NaN")
-    return bound
+    return value
+
+
+def _read_step(kind: str, name: str, limit: Any) -> Any:
+    step = _read_value(kind, name, limit)
+    if step <= 0 or faults.is_infinite(step):
+        raise ConstraintError(f"{name} must be finite and above 0, not {shorten(limit)}")
+    return step
 
 
 def _read_length(kind: str, name: str, limit: Any) -> int:
@@ -102,10 +155,20 @@ def _read_length(kind: str, name: str, limit: Any) -> int:
     return int(limit)
 
 
+def _read_pattern(kind: str, name: str, limit: Any) -> str:
+    if type(limit) is not str:
+        raise ConstraintError(f"{name} must be a str, not {shorten(limit)}")
+    try:
+        patterns.matcher(limit)
+    except patterns.PatternError as error:
+        raise ConstraintError(f"{name} {shorten(limit)} is no pattern: {error}") from None
+    return limit
+
+
 def _read_choices(kind: str, name: str, limit: Any) -> list[Any]:
     if not isinstance(limit, (list, tuple)) or not limit:
         raise ConstraintError(f"{name} must be a list that is not empty, not {shorten(limit)}")
-    return [_read_bound(kind, f"{name}[{index}]", choice) for index, choice in enumerate(limit)]
+    return [_read_value(kind, f"{name}[{index}]", choice) for index, choice in enumerate(limit)]
 
 
 def _read_shape(kind: str, name: str, limit: Any) -> list[int | None]:
@@ -117,56 +180,68 @@ def _read_shape(kind: str, name: str, limit: Any) -> list[int | None]:
     ]
 
 
-def _below(value: Any, limit: Any) -> str | None:
-    return None if value >= limit else f"is not at least {shorten(limit)}"
+def _read_dtype(kind: str, name: str, limit: Any) -> str:
+    import numpy as np
+
+    dtype = None
+    if isinstance(limit, (type, np.dtype)) or (type(limit) is str and len(limit) <= _LONGEST_DTYPE):
+        try:
+            dtype = np.dtype(limit)
+        except (TypeError, ValueError, SyntaxError):  # NumPy parses what it does not know
+            pass
+    known = None if dtype is None or not arrays.is_plain(dtype) else _dtype_name(dtype)
+    if known is None or (kind == "embedding" and known not in ("float32", "float64")):
+        wanted = "float32 or float64" if kind == "embedding" else "a plain NumPy dtype"
+        raise ConstraintError(f"{name} must be {wanted}, not {shorten(limit)}")
+    return known
 
 
-def _above(value: Any, limit: Any) -> str | None:
-    return None if value <= limit else f"is not at most {shorten(limit)}"
+def _dtype_name(dtype: Any) -> str | None:
+    """The shortest name that means exactly this dtype."""
+    import numpy as np
+
+    for name in (dtype.name, dtype.str):
+        try:
+            if np.dtype(name) == dtype:
+                return str(name)
+        except TypeError:
+            pass  # the names of fixed strings are not read
+    return None
 
 
-def _too_short(value: str, limit: int) -> str | None:
-    return None if len(value) >= limit else f"has {len(value)} characters, at least {limit} needed"
+def _read_switch(kind: str, name: str, limit: Any) -> bool:
+    if type(limit) is not bool:
+        raise ConstraintError(f"{name} must be a bool, not {shorten(limit)}")
+    return limit
 
 
-def _too_long(value: str, limit: int) -> str | None:
-    return None if len(value) <= limit else f"has {len(value)} characters, at most {limit} allowed"
+class _Rule(NamedTuple):
+    """Which types a constraint suits, how its limit is read, and what breaks it."""
 
-
-def _no_choice(value: Any, limit: list[Any]) -> str | None:
-    return None if value in limit else f"is not among {shorten(limit)}"
-
-
-def _misshapen(value: Any, limit: list[int | None]) -> str | None:
-    fits = len(limit) == value.ndim and all(
-        axis is None or axis == size for axis, size in zip(limit, value.shape, strict=True)
-    )
-    return None if fits else f"does not have shape {tuple(limit)}"
-
-
-class _Rule:
-    """How one constraint is read, and what is wrong with a value that breaks it."""
-
-    __slots__ = ("fault", "read", "types")
-
-    def __init__(
-        self,
-        types: tuple[str, ...],
-        read: Callable[[str, str, Any], Any],
-        fault: Callable[[Any, Any], str | None],
-    ) -> None:
-        self.types = types
-        self.read = read
-        self.fault = fault
+    types: tuple[str, ...]
+    read: Callable[[str, str, Any], Any]
+    fault: Callable[[str, Any], faults.Fault]
 
 
 _NUMBERS = ("float", "integer")
+_SIZED = tuple(faults.UNITS)
+_CHOSEN = (*_NUMBERS, "boolean", "choice", "string")
 
 _RULES: dict[str, _Rule] = {
-    "min": _Rule(_NUMBERS, _read_bound, _below),
-    "max": _Rule(_NUMBERS, _read_bound, _above),
-    "min_length": _Rule(("string",), _read_length, _too_short),
-    "max_length": _Rule(("string",), _read_length, _too_long),
-    "choices": _Rule((*_NUMBERS, "string", "boolean"), _read_choices, _no_choice),
-    "shape": _Rule(("tensor",), _read_shape, _misshapen),
+    "nullable": _Rule(
+        tuple(kind for kind in TYPES if kind != "any"), _read_switch, faults.no_fault
+    ),
+    "min": _Rule(_NUMBERS, _read_value, faults.below),
+    "max": _Rule(_NUMBERS, _read_value, faults.above),
+    "multiple_of": _Rule(_NUMBERS, _read_step, faults.no_multiple),
+    "min_length": _Rule(_SIZED, _read_length, faults.too_short),
+    "max_length": _Rule(_SIZED, _read_length, faults.too_long),
+    "pattern": _Rule(("string",), _read_pattern, faults.no_match),
+    "choices": _Rule(_CHOSEN, _read_choices, faults.no_choice),
+    "enum": _Rule(_CHOSEN, _read_choices, faults.no_choice),
+    "allowed_modules": _Rule(("module",), _read_choices, faults.no_choice),
+    "dimensions": _Rule(("embedding",), _read_length, faults.wrong_dimensions),
+    "dtype": _Rule(("embedding", "tensor"), _read_dtype, faults.wrong_dtype),
+    "shape": _Rule(("tensor",), _read_shape, faults.misshapen),
+    "unique": _Rule(("embedding", "list"), _read_switch, faults.not_unique),
 }

@@ -15,21 +15,21 @@ from snakepit_mp.values.codec import decode
 
 
 def test_the_type_is_inferred_where_none_is_given() -> None:
-    assert Facts.given(None, 1.5, None, None).type == "float"
-    assert Facts.given(int, 1, None, None).type == "integer"
+    assert Facts.given("x", None, 1.5, None, None).type == "float"
+    assert Facts.given("x", int, 1, None, None).type == "integer"
 
 
 def test_a_value_is_brought_into_normal_form() -> None:
-    assert repr(decode(Facts.given("float", 1, None, None).prepare(1))) == "1.0"
+    assert repr(decode(Facts.given("x", "float", 1, None, None).prepare(1))) == "1.0"
 
 
 @pytest.mark.parametrize(
     ("facts", "value", "error"),
     [
-        (Facts("float", {"max": 1.0}, {}), 2.0, ConstraintViolation),
-        (Facts("integer", {}, {}), "2", VariableTypeError),
-        (Facts("any", {}, {}), object(), CodecError),
-        (Facts("any", {}, {}), [1, {2: object()}], CodecError),
+        (Facts("x", "float", {"max": 1.0}, {}), 2.0, ConstraintViolation),
+        (Facts("x", "integer", {}, {}), "2", VariableTypeError),
+        (Facts("x", "any", {}, {}), object(), CodecError),
+        (Facts("x", "any", {}, {}), [1, {2: object()}], CodecError),
     ],
 )
 def test_what_does_not_fit_is_refused(facts: Facts, value: object, error: type) -> None:
@@ -39,14 +39,14 @@ def test_what_does_not_fit_is_refused(facts: Facts, value: object, error: type) 
 
 def test_a_wrong_constraint_set_is_refused() -> None:
     with pytest.raises(ConstraintError):
-        Facts.given("float", 1.0, {"min": 2, "max": 1}, None)
+        Facts.given("x", "float", 1.0, {"min": 2, "max": 1}, None)
 
 
 def test_other_constraints_keep_the_rest() -> None:
-    facts = Facts("float", {"min": 0.0}, {"unit": "K"}, (3, 4)).under({"max": 5})
-    assert facts == Facts("float", {"max": 5.0}, {"unit": "K"}, (3, 4))
+    facts = Facts("x", "float", {"min": 0.0}, {"unit": "K"}, (3, 4)).under({"max": 5})
+    assert facts == Facts("x", "float", {"max": 5.0}, {"unit": "K"}, (3, 4))
 
 
 def test_only_facts_that_say_something_take_room() -> None:
-    assert Facts("float", {}, {}).encoded() == b""
-    assert decode(Facts("float", {"min": 0.0}, {"a": 1}).encoded()) == ({"min": 0.0}, {"a": 1})
+    assert Facts("x", "float", {}, {}).encoded() == b""
+    assert decode(Facts("x", "float", {"min": 0.0}, {"a": 1}).encoded()) == ({"min": 0.0}, {"a": 1})

@@ -46,7 +46,16 @@ def test_a_variable_has_all_it_was_registered_with(store: SessionStore) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [(True, "boolean"), (1, "integer"), (1.5, "float"), ("x", "string"), ([1], "any")],
+    [
+        (True, "boolean"),
+        (1, "integer"),
+        (1.5, "float"),
+        ("x", "string"),
+        ([1], "list"),
+        ({1: 2}, "map"),
+        (b"x", "bytes"),
+        (None, "any"),
+    ],
 )
 def test_a_type_may_be_inferred(store: SessionStore, value: Any, kind: str) -> None:
     made = store.register_variable("s", "x", None, value)
