@@ -27,8 +27,8 @@ _BINARY = ".binary"
 LOSSLESS = f"{_HOST}/snakepit_mp.value"
 #: JSON, though the label says otherwise: how clients of Snakepit 0.13 label all they send.
 _MISLABELLED = "google.protobuf.StringValue"
-#: Tensors of more bytes than this do not travel as JSON where there is a sibling field.
-_LARGEST_JSON_TENSOR = 10_240
+#: Arrays of more bytes than this do not travel as JSON where there is a sibling field.
+_LARGEST_JSON_ARRAY = 10_240
 
 
 class Encoded(NamedTuple):
@@ -43,34 +43,38 @@ def is_lossless(message: AnyMessage) -> bool:
     return message.type_url.rpartition("/")[2] == "snakepit_mp.value"
 
 
-def encode(value: Any, *, lossless: bool = False, sibling: bool = True) -> Encoded:
+def encode(
+    value: Any, type_: str | None = None, *, lossless: bool = False, sibling: bool = True
+) -> Encoded:
     """A value as a message. `CodecError` if it has no form on the wire at all.
 
-    ``lossless``: whoever gets it understands our own encoding. ``sibling``: the message in
-    which it travels has a field for its bytes.
+    ``type_``: the type of the variable that it is the value of. ``lossless``: whoever gets
+    it understands our own encoding. ``sibling``: the message in which it travels has a
+    field for its bytes.
     """
     if not lossless:
-        encoded = _encode_binary(value) if sibling else None
+        encoded = _encode_binary(value, type_) if sibling else None
         if encoded is not None:
             return encoded
         try:
-            return Encoded(_message(json_values.type_of(value), json_values.dumps(value)))
+            return Encoded(_message(*json_values.form(value, type_)))
         except json_values.NotJsonError:
             pass  # exact and unreadable is better than readable and wrong
     return Encoded(AnyMessage(type_url=LOSSLESS, value=codec.encode(value)))
 
 
-def _encode_binary(value: Any) -> Encoded | None:
+def _encode_binary(value: Any, type_: str | None) -> Encoded | None:
     if isinstance(value, bytes):
         header = {"binary_format": "raw", "type": "bytes"}
         return Encoded(_message("bytes.binary", json.dumps(header).encode()), value)
     if not tensors.is_array(value) or not tensors.is_raw(value):
         return None
-    if value.nbytes <= _LARGEST_JSON_TENSOR and value.dtype.kind != "c":
+    if value.nbytes <= _LARGEST_JSON_ARRAY and value.dtype.kind != "c":
         return None
     header, data = tensors.raw(value)
-    header = {**header, "binary_format": "numpy", "type": "tensor"}
-    return Encoded(_message("tensor.binary", json.dumps(header).encode()), data)
+    wire_type = "embedding" if type_ == "embedding" else "tensor"
+    header = {**header, "binary_format": "numpy", "type": wire_type}
+    return Encoded(_message(f"{wire_type}.binary", json.dumps(header).encode()), data)
 
 
 def _message(type_: str, value: bytes) -> AnyMessage:
@@ -139,4 +143,4 @@ def _decode_binary(type_: str, message: AnyMessage, data: bytes, what: str) -> A
         return array
     if array.ndim != 1 or array.dtype.kind not in "iuf":
         raise CodecError(f"{what} must have one axis of numbers to be an embedding", path=what)
-    return list(map(float, array.tolist()))
+    return array

@@ -4,11 +4,12 @@ The published protocol carries values as JSON with the type beside it. What JSON
 (``bytes``, complex numbers, keys that are no strings) has no form here; callers then fall
 back to the lossless encoding. Tuples become lists, NumPy scalars numbers, arrays
 ``{"shape": [...], "data": [...]}``, and the floats that JSON lacks the strings ``"NaN"``,
-``"Infinity"`` and ``"-Infinity"``.
+``"Infinity"`` and ``"-Infinity"``. A moment is its ISO 8601 text, where that says all of it.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import sys
@@ -18,10 +19,11 @@ from typing import Any
 from ..errors import CodecError
 from . import tensors
 
-__all__ = ["TYPES", "NotJsonError", "dumps", "loads", "type_of", "typed"]
+__all__ = ["SPECIAL", "TYPES", "NotJsonError", "dumps", "form", "loads", "type_of", "typed"]
 
 _MAX_DEPTH = 64
-_SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+#: What JSON has no numbers for, by the strings that stand for it.
+SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class NotJsonError(Exception):
@@ -29,6 +31,29 @@ class NotJsonError(Exception):
 
 
 # Writing.
+
+
+def form(value: Any, type_: str | None = None) -> tuple[str, bytes]:
+    """Wire type and JSON of a value. `NotJsonError` if it has none.
+
+    ``type_``: the type of the variable that it is the value of.
+    """
+    if type(value) is dt.datetime:
+        return "datetime", dumps(_moment(value))
+    if type_ == "embedding" and tensors.is_array(value):
+        return type_, dumps(value.tolist())
+    if type_ in ("choice", "module") and isinstance(value, str):
+        return type_, dumps(value)
+    return type_of(value), dumps(value)
+
+
+def _moment(value: dt.datetime) -> str:
+    if value.tzinfo is None or type(value.tzinfo) is dt.timezone:
+        text = value.isoformat()
+        # By repr: == does not ask for fold and the name of a zone.
+        if repr(dt.datetime.fromisoformat(text)) == repr(value):
+            return text
+    raise NotJsonError("ISO 8601 has no fold and no names of zones")
 
 
 def type_of(value: Any) -> str:
@@ -143,8 +168,8 @@ def _float(value: Any, what: str) -> float:
             return float(value)
         except OverflowError:
             raise CodecError(f"{what} is too large for a float", path=what) from None
-    if type(value) is str and value in _SPECIAL:
-        return _SPECIAL[value]
+    if type(value) is str and value in SPECIAL:
+        return SPECIAL[value]
     raise _wrong("a number", value, what)
 
 
@@ -186,6 +211,14 @@ def _floats(items: list[Any], what: str) -> list[float]:
     return [_float(item, f"{what}[{index}]") for index, item in enumerate(items)]
 
 
+def _datetime(value: Any, what: str) -> dt.datetime:
+    text = _string(value, what)
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CodecError(f"{what} is no date and time of ISO 8601", path=what) from error
+
+
 def _embedding(value: Any, what: str) -> list[float]:
     return _floats(_list(value, what), what)
 
@@ -212,6 +245,7 @@ TYPES: dict[str, Callable[[Any, str], Any]] = {
     "any": _any,
     "boolean": _boolean,
     "choice": _string,
+    "datetime": _datetime,
     "embedding": _embedding,
     "float": _float,
     "integer": _integer,

@@ -52,7 +52,7 @@ def variable(
     record: Variable, *, lossless: bool = False, with_metadata: bool = True
 ) -> pb.Variable:
     """A variable with its value. ``lossless``: in our own encoding."""
-    encoded = convert.encode(record.value, lossless=lossless)
+    encoded = convert.encode(record.value, record.type, lossless=lossless)
     return pb.Variable(
         id=shown(record.id),
         name=shown(record.name),
@@ -74,7 +74,14 @@ def constraints_in(text: str) -> dict[str, Any] | None:
     constraints = json_values.loads(text.encode(), "constraints_json")
     if not isinstance(constraints, dict):
         raise ConstraintError("constraints_json must be a JSON object")
-    return constraints
+    return {name: _limit(name, limit) for name, limit in constraints.items()}
+
+
+def _limit(name: str, limit: Any) -> Any:
+    """Bounds may be infinite, which JSON says with a string."""
+    if name in ("min", "max") and isinstance(limit, str):
+        return json_values.SPECIAL.get(limit, limit)
+    return limit
 
 
 def tool(spec: ToolSpec) -> pb.ToolSpec:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import pickle
+import zoneinfo
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from snakepit_mp.errors import CodecError
 from snakepit_mp.values import codec
 
 HOST = "type.googleapis.com/snakepit."
+NAIVE = dt.datetime.fromisoformat("2026-01-02T03:04:05.000006")
 
 
 def message(type_url: str, value: Any) -> AnyMessage:
@@ -66,6 +69,8 @@ def assert_same(got: Any, expected: Any) -> None:
         (np.array([True]), "tensor", '{"shape": [1], "data": [true]}'),
         (np.array([np.nan]), "tensor", '{"shape": [1], "data": ["NaN"]}'),
         ([np.array([1])], "list", '[{"shape": [1], "data": [1]}]'),
+        (NAIVE, "datetime", '"2026-01-02T03:04:05.000006"'),
+        (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "datetime", '"2026-01-02T00:00:00+00:00"'),
     ],
 )
 def test_json_forms(value: Any, type_: str, text: str) -> None:
@@ -89,6 +94,47 @@ def test_there_and_back(value: Any) -> None:
     encoded = encode(value)
     assert not is_lossless(encoded.any)
     assert_same(decode(encoded.any, encoded.binary), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "type_", "wire_type", "text"),
+    [
+        ("a", "choice", "choice", '"a"'),
+        ("a", "module", "module", '"a"'),
+        ("a", "any", "string", '"a"'),
+        (np.array([1, np.inf], "f4"), "embedding", "embedding", '[1.0, "Infinity"]'),
+        (np.array([1.0]), "any", "tensor", '{"shape": [1], "data": [1.0]}'),
+        ([1.0], "list", "list", "[1.0]"),
+        (None, "choice", "any", "null"),
+        (None, "embedding", "any", "null"),
+    ],
+)
+def test_values_of_variables(value: Any, type_: str, wire_type: str, text: str) -> None:
+    encoded = encode(value, type_)
+    assert encoded.any.type_url == HOST + wire_type
+    assert encoded.any.value.decode() == text
+    assert encoded.binary == b""
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        NAIVE.replace(fold=1),
+        dt.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("UTC")),
+        dt.datetime(2026, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=1), "CET")),
+    ],
+)
+def test_moments_of_which_a_text_does_not_tell_all(moment: dt.datetime) -> None:
+    with pytest.raises(json_values.NotJsonError):
+        json_values.form(moment)
+
+
+def test_large_embeddings_travel_as_bytes() -> None:
+    vector = np.arange(3000, dtype="f4")
+    encoded = encode(vector, "embedding")
+    assert encoded.any.type_url == HOST + "embedding.binary"
+    assert json.loads(encoded.any.value) == header(shape=[3000], type="embedding")
+    assert_same(decode(encoded.any, encoded.binary), vector)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +230,7 @@ def test_cycles_and_depth() -> None:
         (HOST + "integer", 3.0, 3),
         (HOST + "choice", "a", "a"),
         (HOST + "module", "m", "m"),
+        (HOST + "datetime", "2026-01-02 03:04Z", dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC)),
         (HOST + "embedding", [1, 2.5, "NaN"], [1.0, 2.5, math.nan]),
         (HOST + "any", {"a": [1]}, {"a": [1]}),
         (HOST + "string", "NaN", "NaN"),
@@ -217,7 +264,7 @@ def test_tensors_as_json(value: Any, expected: np.ndarray[Any, Any]) -> None:
 def test_embedding_as_bytes() -> None:
     data = np.array([1.5, 2.5], "<f4").tobytes()
     got = decode(message(HOST + "embedding.binary", header(type="embedding")), data)
-    assert got == [1.5, 2.5]
+    assert_same(got, np.array([1.5, 2.5], np.float32))
 
 
 @pytest.mark.parametrize(
@@ -244,6 +291,8 @@ def test_embedding_as_bytes() -> None:
         (HOST + "string", None, "a string"),
         (HOST + "map", [], "an object"),
         (HOST + "list", {}, "an array"),
+        (HOST + "datetime", "yesterday", "no date and time of ISO 8601"),
+        (HOST + "datetime", 0, "a string"),
         (HOST + "embedding", [1, "x"], r"\[1\] must be a number"),
         (HOST + "tensor", [1, 2], '"shape" and "data"'),
         (HOST + "tensor", {"shape": [1]}, '"shape" and "data"'),

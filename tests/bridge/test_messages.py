@@ -40,6 +40,20 @@ def test_variable() -> None:
     assert message.last_updated_at.ToNanoseconds() == 1_700_000_000_250_000_000
 
 
+def test_values_go_by_the_type_of_the_variable() -> None:
+    message = messages.variable(record(type="choice", value="a"))
+    assert message.value.type_url == "type.googleapis.com/snakepit.choice"
+
+
+def test_infinite_bounds_come_back() -> None:
+    text = messages.variable(record(constraints={"min": float("-inf"), "max": 1.0}))
+    assert messages.constraints_in(text.constraints_json) == {"min": float("-inf"), "max": 1.0}
+    assert messages.constraints_in('{"max": "1", "pattern": "NaN"}') == {
+        "max": "1",
+        "pattern": "NaN",
+    }
+
+
 def test_variable_without_metadata() -> None:
     assert not messages.variable(record(), with_metadata=False).metadata
 

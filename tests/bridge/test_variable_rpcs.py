@@ -329,3 +329,57 @@ def test_unknown_session(client: Client, rpc: str, request_of: type) -> None:
     if rpc == "SetVariable":
         request.value.CopyFrom(convert.encode(1).any)
     assert status_of(lambda: getattr(client.stub, rpc)(request))[0] is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("type_", "first", "second", "constraints", "wrong", "complaint"),
+    [
+        ("choice", "a", "b", {"choices": ["a", "b"]}, "c", "is not among"),
+        ("module", "A", "B", {"allowed_modules": ["A", "B"]}, "C", "is not among"),
+        ("embedding", [1, 2.5], [3.0, 4.0], {"dimensions": 2}, [1], "does not have 2 dimensions"),
+        ("list", [1], ["a", None], {"max_length": 2}, [1, 2, 3], "has 3 items"),
+        ("map", {"a": 1}, {}, {"max_length": 1}, {"a": 1, "b": 2}, "has 2 keys"),
+        ("bytes", b"a", b"", {"max_length": 1}, b"ab", "has 2 bytes"),
+        ("string", "ab", "", {"pattern": "[ab]*", "nullable": True}, "c", "does not match"),
+    ],
+)
+def test_every_type_over_the_wire(
+    client: Client,
+    type_: str,
+    first: Any,
+    second: Any,
+    constraints: dict[str, Any],
+    wrong: Any,
+    complaint: str,
+) -> None:
+    client.register("x", type_, first, constraints_json=json.dumps(constraints))
+    assert client.set("x", second).new_version == 2
+    variable = client.get("x")
+    assert variable.value.type_url.startswith(HOST + type_)
+    assert np.array_equal(convert.decode(variable.value, variable.binary_value), second)
+    assert json.loads(variable.constraints_json) == constraints
+    code, details = status_of(lambda: client.set("x", wrong))
+    assert code is INVALID
+    assert "variable 'x'" in details
+    assert complaint in details
+    assert complaint in client.set_many({"x": wrong}, atomic=True).errors["x"]
+    assert client.get("x").version == 2
+
+
+def test_a_large_embedding_keeps_its_dtype(client: Client) -> None:
+    vector = np.arange(3000, dtype="f4")
+    client.register("e", "embedding", vector, constraints_json='{"dtype": "float32"}')
+    variable = client.get("e")
+    assert variable.value.type_url == HOST + "embedding.binary"
+    client.set("e", [0.5] * 3)  # a list of numbers takes the dtype that was asked for
+    assert client.store.get_value("s", "e").dtype == np.float32
+
+
+def test_nothing_only_where_it_is_allowed(client: Client) -> None:
+    client.register("x", "choice", None, constraints_json='{"nullable": true}')
+    assert client.get("x").value.value == b"null"
+    client.store.set_constraints("s", "x", {"nullable": True, "choices": ["a"]})
+    client.set("x", "a")
+    client.store.set_constraints("s", "x", None)
+    code, details = status_of(lambda: client.set("x", None))
+    assert (code, details) == (INVALID, "variable 'x': None (type NoneType) is no choice")
