@@ -17,8 +17,9 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from .. import errors
-from ..errors import RemoteError, SnakepitError
+from ..errors import ConstraintViolation, RemoteError, SnakepitError, VariableTypeError
 from ..values import codec
+from ..values.shown import shorten
 
 __all__ = ["RemoteTraceback", "describe", "loads_known", "revive", "text_of"]
 
@@ -136,8 +137,7 @@ def _body(error: Exception, allow_pickle: bool, depth: int) -> dict[str, Any]:
     """How to make the exception again: the first way that gives the same class and text."""
     if type(error) is ExceptionGroup:
         return _by_members(error, allow_pickle, depth)
-    ways = (_by_plain_facts, _by_pickle, _by_pickled_facts)
-    for way in ways if allow_pickle else ways[:1]:
+    for way in _WAYS if allow_pickle else _WAYS_WITHOUT_PICKLE:
         body = _attempt(partial(way, error), None)
         if body is not None and _attempt(partial(_gives_back, body, error), False):
             return body
@@ -181,10 +181,27 @@ def _by_plain_facts(error: Exception) -> dict[str, Any] | None:
         args, state = error.args, error.__dict__
     else:
         _, args, state, *_ = (*cast("tuple[Any, ...]", error.__reduce__()), None)
-    state = {name: fact for name, fact in (state or {}).items() if name != "__notes__"}
+    return _plain_body(cls, args, state or {})
+
+
+def _by_shown_value(error: Exception) -> dict[str, Any] | None:
+    """What a variable refused may be anything, and is told as text where it cannot travel."""
+    if type(error) not in (VariableTypeError, ConstraintViolation):
+        return None
+    state = {**error.__dict__, "value": shorten(error.__dict__["value"])}
+    return _plain_body(type(error), error.args, state)
+
+
+def _plain_body(cls: type, args: Any, state: dict[str, Any]) -> dict[str, Any]:
+    state = {name: fact for name, fact in state.items() if name != "__notes__"}
     body = {"class": (cls.__module__, cls.__qualname__), "args": args, "state": state}
     size = len(codec.encode(body))  # which fails where the facts hold what is not plain
     return body if size <= _MAX_BODY else None
+
+
+_Way = Callable[[Any], dict[str, Any] | None]
+_WAYS: tuple[_Way, ...] = (_by_plain_facts, _by_pickle, _by_pickled_facts, _by_shown_value)
+_WAYS_WITHOUT_PICKLE: tuple[_Way, ...] = (_by_plain_facts, _by_shown_value)
 
 
 def _is_plain_class(cls: type) -> bool:

@@ -309,6 +309,8 @@ def test_a_group_nested_without_end_arrives() -> None:
         errors.CodecError("bad", path="args[0]"),
         errors.RemoteError("text", type_name="a.B", traceback="tb"),
         errors.StoreFull("full"),
+        errors.VariableTypeError("no float", variable="x", value="1"),
+        errors.ConstraintViolation("low", variable="x", constraint="min", limit=1.0, value=0.5),
     ],
     ids=named,
 )
@@ -318,6 +320,16 @@ def test_our_own_errors_arrive_with_their_facts(error, allow_pickle) -> None:
     assert type(arrived) is type(error)
     assert str(arrived) == str(error)
     assert vars(arrived) == vars(error)
+
+
+@pytest.mark.parametrize("allow_pickle", [True, False])
+@pytest.mark.parametrize("cls", [errors.VariableTypeError, errors.ConstraintViolation])
+def test_a_refused_value_that_cannot_travel_arrives_as_text(cls, allow_pickle) -> None:
+    error = cls("no", variable="x", value=threading.Lock())
+    arrived = sent(raised(error), allow_pickle=allow_pickle)
+    assert type(arrived) is cls
+    assert arrived.variable == "x"
+    assert arrived.value.startswith("<unlocked _thread.lock object")
 
 
 def test_without_pickle_only_known_classes_and_plain_facts_arrive_as_themselves() -> None:

@@ -333,9 +333,9 @@ def test_numpy_is_not_imported_without_an_array():
     """Neither by the module nor by plain values."""
     program = (
         "import sys\n"
-        "from snakepit_mp.values import codec, constraints, types\n"
+        "from snakepit_mp.values import codec, coercion, types, validator\n"
         "codec.decode(codec.encode({'a': [1.5]}))\n"
-        "assert types.infer_type(types.coerce('float', 1)) == 'float'\n"
+        "assert types.infer_type(coercion.coerce('float', 1)) == 'float'\n"
         "assert 'numpy' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
