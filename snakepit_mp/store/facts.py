@@ -10,7 +10,7 @@ from typing import Any
 from ..values import constraints as constraint_sets
 from ..values import types
 from ..values.codec import decode, encode
-from ..values.validator import Validator
+from ..values.validator import PyValidator, Validator
 from .records import RawVariable
 
 __all__ = ["Facts"]
@@ -30,7 +30,7 @@ class Facts:
     identity: tuple[int, int] = (0, 0)
 
     @functools.cached_property
-    def validator(self) -> Validator:
+    def validator(self) -> PyValidator:
         """What values have to pass; made when the first one comes."""
         return Validator(self.type, self.constraints, self.name)
 

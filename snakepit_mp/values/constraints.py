@@ -181,32 +181,28 @@ def _read_shape(kind: str, name: str, limit: Any) -> list[int | None]:
 
 
 def _read_dtype(kind: str, name: str, limit: Any) -> str:
-    import numpy as np
-
-    dtype = None
-    if isinstance(limit, (type, np.dtype)) or (type(limit) is str and len(limit) <= _LONGEST_DTYPE):
-        try:
-            dtype = np.dtype(limit)
-        except (TypeError, ValueError, SyntaxError):  # NumPy parses what it does not know
-            pass
-    known = None if dtype is None or not arrays.is_plain(dtype) else _dtype_name(dtype)
+    known = _dtype_name(limit)
     if known is None or (kind == "embedding" and known not in ("float32", "float64")):
         wanted = "float32 or float64" if kind == "embedding" else "a plain NumPy dtype"
         raise ConstraintError(f"{name} must be {wanted}, not {shorten(limit)}")
     return known
 
 
-def _dtype_name(dtype: Any) -> str | None:
-    """The shortest name that means exactly this dtype."""
+def _dtype_name(limit: Any) -> str | None:
+    """The shortest name that means exactly the dtype meant, if that is a plain one."""
     import numpy as np
 
-    for name in (dtype.name, dtype.str):
-        try:
-            if np.dtype(name) == dtype:
-                return str(name)
-        except TypeError:
-            pass  # the names of fixed strings are not read
-    return None
+    if not isinstance(limit, (str, type, np.dtype)) or len(str(limit)) > _LONGEST_DTYPE:
+        return None
+    try:
+        dtype = np.dtype(limit)
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses what it does not know
+        return None
+    # Not by name where NumPy does not read that, as of fixed strings and of other byte orders.
+    found = (
+        dtype.name if dtype.name in np.sctypeDict and np.dtype(dtype.name) == dtype else dtype.str
+    )
+    return found if arrays.is_plain(dtype) and np.dtype(found) == dtype else None
 
 
 def _read_switch(kind: str, name: str, limit: Any) -> bool:

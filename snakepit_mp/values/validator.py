@@ -8,7 +8,7 @@ error among them, to the pure one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import _accel
 from ..errors import ConstraintViolation, VariableTypeError
@@ -60,7 +60,4 @@ class PyValidator:
         return normal
 
 
-if TYPE_CHECKING or _accel.speedups is None:
-    Validator = PyValidator
-else:
-    Validator = _accel.speedups.Validator
+Validator: type[PyValidator] = PyValidator if _accel.speedups is None else _accel.speedups.Validator

@@ -50,7 +50,7 @@ from snakepit_mp.values.types import TYPES
         ("tensor", {"dtype": np.dtype("<f4")}, {"dtype": "float32"}),
         ("tensor", {"dtype": ">f4"}, {"dtype": ">f4"}),
         ("tensor", {"dtype": "U5"}, {"dtype": "<U5"}),
-        ("tensor", {"dtype": "M8[ms]"}, {"dtype": "datetime64[ms]"}),
+        ("tensor", {"dtype": "M8[ms]"}, {"dtype": "<M8[ms]"}),
         ("tensor", {"dtype": bool}, {"dtype": "bool"}),
     ],
 )
