@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fix_store import FORKS, in_child
+from value_samples import same
 
 from snakepit_mp.errors import (
     CodecError,
@@ -288,3 +289,44 @@ def test_no_update_is_lost_between_threads_and_processes(store: SessionStore) ->
     assert results == [0]
     variable = store.get_variable("s", "count")
     assert (variable.value, variable.version) == (100, 101)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "constraints", "wrong", "constraint"),
+    [
+        ("choice", "a", {"choices": ["a"]}, "b", "choices"),
+        ("module", "A", {"allowed_modules": ["A"]}, "B", "allowed_modules"),
+        ("embedding", np.array([0.5], "f4"), {"dimensions": 1}, [1, 2], "dimensions"),
+        (list, [1, (None,)], {"unique": True}, [1, 1], "unique"),
+        (dict, {1: b"x"}, {"max_length": 1}, {1: 2, 3: 4}, "max_length"),
+        (bytes, b"x", {"min_length": 1}, b"", "min_length"),
+        (np.ndarray, np.zeros((2, 3), ">i2"), {"dtype": ">i2"}, np.zeros(1), "dtype"),
+        (float, 0.3, {"multiple_of": 0.1}, 0.35, "multiple_of"),
+        (str, "ab", {"pattern": "[ab]+"}, "abc", "pattern"),
+    ],
+)
+def test_every_type_keeps_its_value_and_its_limits(
+    store: SessionStore,
+    kind: Any,
+    value: Any,
+    constraints: dict[str, Any],
+    wrong: Any,
+    constraint: str,
+) -> None:
+    made = store.register_variable("s", "x", kind, value, constraints=constraints)
+    with pytest.raises(ConstraintViolation, match="variable 'x'") as caught:
+        store.update_variable("s", made.id, wrong)
+    assert (caught.value.variable, caught.value.constraint) == ("x", constraint)
+    kept = store.get_variable("s", "x")
+    assert same(kept.value, value)
+    assert (kept.version, kept.constraints) == (1, constraints)
+
+
+def test_none_is_kept_where_it_is_allowed(store: SessionStore) -> None:
+    store.register_variable("s", "x", "embedding", None, constraints={"nullable": True})
+    store.update_variable("s", "x", [1.0])
+    store.update_variable("s", "x", None)
+    assert store.get_value("s", "x") is None
+    with pytest.raises(VariableTypeError, match="variable 'x': None"):
+        store.set_constraints("s", "x", {"dimensions": 1})
+    assert store.get_variable("s", "x").constraints == {"nullable": True}
