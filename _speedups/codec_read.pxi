@@ -1,29 +1,41 @@
-# Reads what snakepit_mp/values/codec.py specifies: the same values, the same errors.
+# Reads what snakepit_mp/values/reader.py specifies: the same values, the same errors.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_SetItem, PyDict_Size
+from cpython.complex cimport PyComplex_FromDoubles
+from cpython.dict cimport PyDict_Copy, PyDict_SetItem, PyDict_Size
+from cpython.buffer cimport PyBUF_FULL_RO, PyBuffer_IsContiguous
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
+from cpython.set cimport PySet_Add, PySet_Size
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
+
+from snakepit_mp.values import reader as _reader
 
 cdef extern from "Python.h":
-    bint PyObject_CheckBuffer(object data)
-    object PyBytes_FromObject(object data)
+    object PyByteArray_FromStringAndSize(const char* text, Py_ssize_t size)
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 largest)
+    Py_buffer* PyMemoryView_GET_BUFFER(object view)
+    PyObject* PyMemoryView_GET_BASE(object view)
+    bint PyMemoryView_Check(object view)
 
+cdef object _build = _foreign.build
 cdef object _corrupt = _wire.corrupt
+cdef object _damaged = _wire.damaged
 cdef object _foreign_read = _foreign.read
-cdef object _not_bytes = _wire.not_bytes
+cdef object _no_part = _wire.no_part
+cdef object _readable = _reader.readable
 cdef object _truncated = _wire.truncated
 cdef object _unhashable = _wire.unhashable
 
 
 # Every read first asks `left`, so nothing is read or allocated beyond what the bytes can fill.
+# `owner`, bytes or a memoryview that is ours, keeps them there; `offset` is where they start.
 cdef struct In:
-    PyObject* data
+    PyObject* owner
+    Py_ssize_t offset
     const unsigned char* start
     Py_ssize_t position
     Py_ssize_t end
@@ -42,7 +54,7 @@ cdef object read(In* source, int depth):
     tag = source.start[start]
     source.position = start + 1
     if tag >= SHORT_INT:
-        return <int>tag - SHORT_INT + SMALLEST_SHORT_INT
+        return <long>(<int>tag - SHORT_INT + SMALLEST_SHORT_INT)
     if tag >= SHORT_DICT:
         return read_dict(source, tag - SHORT_DICT, start, depth)
     if tag >= SHORT_LIST:
@@ -57,29 +69,49 @@ cdef object read(In* source, int depth):
 cdef object read_tagged(In* source, unsigned char tag, Py_ssize_t start, int depth):
     if tag == TAG_FLOAT:
         return read_float(source, start)
-    if tag == TAG_INT:
+    elif tag == TAG_INT:
         return read_int(source, start)
-    if tag == TAG_NONE:
+    elif tag == TAG_NONE:
         return None
-    if tag == TAG_TRUE:
+    elif tag == TAG_TRUE:
         return True
-    if tag == TAG_FALSE:
+    elif tag == TAG_FALSE:
         return False
-    if tag == TAG_ASCII:
+    elif tag == TAG_ASCII:
         return read_ascii(source, read_count(source, start, 1), start)
-    if tag == TAG_UTF8:
-        return read_utf8(source, start)
-    if tag == TAG_BYTES:
+    elif tag == TAG_KEYED_DICT:
+        return read_keyed_dict(source, start, depth)
+    elif tag == TAG_PACKED_LIST:
+        return read_packed_list(source, start, depth)
+    elif tag == TAG_BYTES:
         return read_bytes(source, start)
-    if tag == TAG_LIST:
+    elif tag == TAG_UTF8:
+        return read_utf8(source, start)
+    elif tag == TAG_LIST:
         return read_list(source, read_count(source, start, 1), start, depth)
-    if tag == TAG_DICT:
+    elif tag == TAG_DICT:
         return read_dict(source, read_count(source, start, 2), start, depth)
-    if tag == TAG_TUPLE:
+    elif tag == TAG_TUPLE:
         return read_tuple(source, read_count(source, start, 1), start, depth)
-    if tag == TAG_BIG_INT:
+    return read_rare(source, tag, start, depth)
+
+
+cdef object read_rare(In* source, unsigned char tag, Py_ssize_t start, int depth):
+    if FIRST_TAG_WITH_PARTS <= tag <= LAST_TAG_WITH_PARTS:
+        return read_parts(source, tag, start, depth)
+    elif tag == TAG_PACKED_TUPLE:
+        return read_packed_tuple(source, start, depth)
+    elif tag == TAG_SET:
+        return read_set(source, start, depth)
+    elif tag == TAG_FROZENSET:
+        return frozenset(read_set(source, start, depth))
+    elif tag == TAG_BIG_INT:
         return int.from_bytes(read_bytes(source, start), "little", signed=True)
-    if tag == TAG_ARRAY or tag == TAG_SCALAR or tag == TAG_PICKLE:
+    elif tag == TAG_COMPLEX:
+        return read_complex(source, start)
+    elif tag == TAG_BYTEARRAY:
+        return read_bytearray(source, start)
+    elif tag == TAG_ARRAY or tag == TAG_SCALAR or tag == TAG_PICKLE:
         return read_foreign(source, start)
     raise _corrupt(f"tag 0x{tag:02x} is unknown", start)
 
@@ -123,10 +155,21 @@ cdef inline object read_int(In* source, Py_ssize_t start):
     return <long long>number
 
 
+cdef object read_complex(In* source, Py_ssize_t start):
+    cdef double[2] parts
+    memcpy(parts, take(source, 16, start), 16)
+    return PyComplex_FromDoubles(parts[0], parts[1])
+
+
 cdef object read_bytes(In* source, Py_ssize_t start):
     cdef Py_ssize_t size = read_count(source, start, 1)
     cdef const char* at = <const char*>take(source, size, start)
     return at[:size]
+
+
+cdef object read_bytearray(In* source, Py_ssize_t start):
+    cdef Py_ssize_t size = read_count(source, start, 1)
+    return PyByteArray_FromStringAndSize(<const char*>take(source, size, start), size)
 
 
 cdef inline bint all_ascii(const unsigned char* at, Py_ssize_t size) noexcept:
@@ -163,6 +206,8 @@ cdef object read_utf8(In* source, Py_ssize_t start):
         raise _corrupt("a str is not UTF-8", start) from None
 
 
+# Containers
+
 cdef inline int check_depth(Py_ssize_t start, int depth) except -1:
     if depth == MAX_DEPTH:
         raise _corrupt(f"it is nested more than {MAX_DEPTH} levels deep", start)
@@ -191,6 +236,51 @@ cdef object read_tuple(In* source, Py_ssize_t size, Py_ssize_t start, int depth)
     return result
 
 
+cdef char read_format(In* source, Py_ssize_t start, int depth) except -1:
+    cdef char code
+    check_depth(start, depth)
+    code = <char>take(source, 1, start)[0]
+    if width_of(code) == 0:
+        raise _corrupt("numbers of an unknown format", start)
+    return code
+
+
+cdef object read_packed_list(In* source, Py_ssize_t start, int depth):
+    cdef char code = read_format(source, start, depth)
+    cdef Py_ssize_t width = width_of(code)
+    cdef Py_ssize_t size = read_count(source, start, <int>width)
+    cdef const unsigned char* at = take(source, size * width, start)
+    cdef Py_ssize_t index
+    result = PyList_New(size)
+    for index in range(size):
+        item = element(at + index * width, code)
+        Py_INCREF(item)
+        PyList_SET_ITEM(result, index, item)
+    return result
+
+
+cdef object read_packed_tuple(In* source, Py_ssize_t start, int depth):
+    return tuple(read_packed_list(source, start, depth))
+
+
+cdef object read_set(In* source, Py_ssize_t start, int depth):
+    cdef Py_ssize_t size = read_count(source, start, 1)
+    cdef Py_ssize_t index
+    cdef Py_ssize_t item_at
+    check_depth(start, depth)
+    result = set()
+    for index in range(size):
+        item_at = source.position
+        item = read(source, depth + 1)
+        try:
+            PySet_Add(result, item)
+        except Exception as error:  # an unpickled item may raise anything
+            raise _unhashable(item, item_at) from error
+    if PySet_Size(result) != size:
+        raise _corrupt("a set has an item twice", start)
+    return result
+
+
 cdef object read_dict(In* source, Py_ssize_t size, Py_ssize_t start, int depth):
     cdef Py_ssize_t index
     cdef Py_ssize_t key_at
@@ -198,34 +288,212 @@ cdef object read_dict(In* source, Py_ssize_t size, Py_ssize_t start, int depth):
     result = {}
     for index in range(size):
         key_at = source.position
-        key = read(source, depth + 1)
+        key = read_key(source, depth + 1)
         value = read(source, depth + 1)
-        try:
+        if PyUnicode_CheckExact(key):
             PyDict_SetItem(result, key, value)
-        except Exception as error:  # an unpickled key may raise anything
-            raise _unhashable(key, key_at) from error
+        else:
+            set_item(result, key, value, key_at)
     if PyDict_Size(result) != size:
         raise _corrupt("a dict has a key twice", start)
     return result
 
 
+cdef int set_item(dict result, object key, object value, Py_ssize_t key_at) except -1:
+    try:
+        PyDict_SetItem(result, key, value)
+    except Exception as error:  # an unpickled key may raise anything
+        raise _unhashable(key, key_at) from error
+    return 0
+
+
+cdef inline uint64_t mixed(const unsigned char* at, Py_ssize_t size) noexcept:
+    """A number made of the first and the last bytes; the last ones are what differs most."""
+    cdef uint64_t first = 0
+    cdef uint64_t last = 0
+    cdef uint32_t half
+    if size >= 8:
+        memcpy(&first, at, 8)
+        memcpy(&last, at + size - 8, 8)
+    elif size >= 4:
+        memcpy(&half, at, 4)
+        first = half
+        memcpy(&half, at + size - 4, 4)
+        last = half
+    elif size > 0:
+        first = at[0]
+        last = (<uint64_t>at[size - 1] << 8) | at[size // 2]
+    first = (first ^ <uint64_t>size) * 0x9E3779B97F4A7C15ULL
+    last = (last ^ (first >> 29)) * 0xC2B2AE3D27D4EB4FULL
+    return last ^ (last >> 32)
+
+
+cdef object read_key(In* source, int depth):
+    """A key, which for a short str is likely to be one that was read before."""
+    cdef Py_ssize_t start = source.position
+    cdef Py_ssize_t size
+    cdef const unsigned char* at
+    cdef PyObject** place
+    if start >= source.end:
+        raise _truncated(start)
+    size = <Py_ssize_t>source.start[start] - SHORT_STR
+    if size < 0 or size > LONGEST_SHORT_STR:
+        return read(source, depth)
+    source.position = start + 1
+    at = take(source, size, start)
+    place = &short_keys[mixed(at, size) % SHORT_KEYS]
+    if place[0] is not NULL:
+        if (
+            PyUnicode_GET_LENGTH(<object>place[0]) == size
+            and memcmp(PyUnicode_DATA(<object>place[0]), at, size) == 0
+        ):
+            return <object>place[0]
+    source.position = start + 1
+    key = read_ascii(source, size, start)
+    replace(place, <PyObject*>key)
+    return key
+
+
+cdef object read_keyed_dict(In* source, Py_ssize_t start, int depth):
+    cdef Py_ssize_t size
+    cdef Py_ssize_t block_size
+    cdef Py_ssize_t index
+    cdef const unsigned char* at
+    cdef ReadKeys* known
+    cdef tuple keys
+    check_depth(start, depth)
+    size = read_count(source, start, 1)
+    block_size = read_count(source, start, 1)
+    at = take(source, block_size, start)
+    if size > left(source):
+        raise _truncated(start)
+    known = &read_blocks[mixed(at, block_size) % READ]
+    if (
+        known.block is not NULL
+        and PyBytes_GET_SIZE(<object>known.block) == block_size
+        and memcmp(PyBytes_AS_STRING(<object>known.block), at, block_size) == 0
+        and PyTuple_GET_SIZE(<object>known.keys) == size
+    ):
+        keys = <tuple>known.keys
+        result = PyDict_Copy(<object>known.template)
+    else:
+        source.position -= block_size
+        keys = read_keys(source, size, source.position + block_size, start)
+        result = dict.fromkeys(keys)
+        if PyDict_Size(result) != size:
+            raise _corrupt("a dict has a key twice", start)
+        if block_size <= LONGEST_BLOCK:
+            remember(known, (<const char*>at)[:block_size], keys, PyDict_Copy(result))
+    for index in range(size):
+        value = read(source, depth + 1)
+        PyDict_SetItem(result, <object>PyTuple_GET_ITEM(keys, index), value)
+    return result
+
+
+cdef int remember(ReadKeys* known, bytes block, tuple keys, dict template) except -1:
+    replace(&known.block, <PyObject*>block)
+    replace(&known.keys, <PyObject*>keys)
+    replace(&known.template, <PyObject*>template)
+    return 0
+
+
+cdef tuple read_keys(In* source, Py_ssize_t size, Py_ssize_t end, Py_ssize_t start):
+    """``size`` keys that fill the bytes until ``end``."""
+    cdef list keys = []
+    cdef unsigned char tag
+    while source.position < end and PyList_GET_SIZE(keys) < size:
+        tag = source.start[source.position]
+        if tag != TAG_ASCII and tag != TAG_UTF8 and not SHORT_STR <= tag < SHORT_LIST:
+            raise _corrupt("a key is no str", start)
+        keys.append(read_key(source, MAX_DEPTH))
+    if source.position != end or PyList_GET_SIZE(keys) != size:
+        raise _corrupt("its keys are damaged", start)
+    return tuple(keys)
+
+
+# What is left to the pure part
+
+cdef object whole(In* source):
+    """All the bytes, as an object."""
+    owner = <object>source.owner
+    if not PyBytes_CheckExact(owner) or source.end == PyBytes_GET_SIZE(owner):
+        return owner
+    return memoryview(owner)[source.offset:source.offset + source.end]
+
+
 cdef object read_foreign(In* source, Py_ssize_t start):
-    value, end = _foreign_read(<object>source.data, start, source.allow_pickle)
+    value, end = _foreign_read(whole(source), start, source.allow_pickle)
     source.position = end
     return value
 
 
-def decode(data, *, bint allow_pickle=False):
+cdef object read_parts(In* source, unsigned char tag, Py_ssize_t start, int depth):
+    """A tuple of parts, in its ordinary form, and what they are parts of."""
+    cdef unsigned char next_tag = TAG_TUPLE
+    if left(source) > 0:
+        next_tag = source.start[source.position]
+    if next_tag != TAG_TUPLE and not SHORT_TUPLE <= next_tag < SHORT_STR:
+        raise _damaged(start)
+    return _build(tag, read(source, depth), start, source.allow_pickle)
+
+
+cdef object open_bytes(In* source, object data, Py_ssize_t offset, object size):
+    """Look at that part of what lies in bytes; what keeps it there, ``None`` if nothing does."""
+    cdef Py_buffer view
+    cdef Py_ssize_t length
+    if not PyBytes_CheckExact(data):
+        if not PyMemoryView_Check(data):
+            return None
+        PyObject_GetBuffer(data, &view, PyBUF_FULL_RO)  # fails if it was released
+        try:
+            if not PyBuffer_IsContiguous(&view, b"C") or not view_of_bytes(data):
+                return None
+            owner = <object>PyMemoryView_GET_BUFFER(data).obj
+            source.start = <const unsigned char*>view.buf
+            length = view.len
+        finally:
+            PyBuffer_Release(&view)
+        data = owner
+    else:
+        source.start = <const unsigned char*>PyBytes_AS_STRING(data)
+        length = PyBytes_GET_SIZE(data)
+    set_part(source, length, offset, size)
+    source.offset = source.start - <const unsigned char*>PyBytes_AS_STRING(data)
+    return data
+
+
+cdef inline bint view_of_bytes(object data) noexcept:
+    cdef PyObject* base = <PyObject*>PyMemoryView_GET_BUFFER(data).obj
+    return base is not NULL and PyBytes_CheckExact(<object>base)
+
+
+cdef int set_part(In* source, Py_ssize_t length, Py_ssize_t offset, object size) except -1:
+    cdef Py_ssize_t end = length if size is None else min(offset + <Py_ssize_t>size, length + 1)
+    if not 0 <= offset <= end <= length:
+        raise _no_part(offset, size, length)
+    source.start += offset
+    source.end = end - offset
+    return 0
+
+
+cdef object open_any(In* source, object data, bint copy, Py_ssize_t offset, object size):
+    data = _readable(data, copy, offset, size)
+    if PyBytes_CheckExact(data):
+        return open_bytes(source, data, 0, None)
+    source.start = <const unsigned char*>PyMemoryView_GET_BUFFER(data).buf
+    source.end = PyMemoryView_GET_BUFFER(data).len
+    source.offset = 0
+    return data
+
+
+def decode(data, *, bint allow_pickle=False, bint copy=True, Py_ssize_t offset=0, size=None):
     """Decode what ``encode`` wrote; see ``snakepit_mp.values.codec``."""
     cdef In source
-    if not PyBytes_CheckExact(data):
-        if not PyObject_CheckBuffer(data):
-            raise _not_bytes(data)
-        data = PyBytes_FromObject(data)
-    source.data = <PyObject*>data
-    source.start = <const unsigned char*>PyBytes_AS_STRING(data)
+    owner = open_bytes(&source, data, offset, size)
+    if owner is None:
+        owner = open_any(&source, data, copy, offset, size)
+    source.owner = <PyObject*>owner
     source.position = 1
-    source.end = PyBytes_GET_SIZE(data)
     source.allow_pickle = allow_pickle
     if source.end == 0:
         raise _truncated(0)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .session import Session, SessionContext
     from .store.records import SessionInfo, Variable
     from .store.session_store import SessionStore
+    from .values.registry import register_type
 
 __all__ = [
     "Adapter",
@@ -38,6 +39,7 @@ __all__ = [
     "WorkerInfo",
     "errors",
     "implementation",
+    "register_type",
     "tool",
 ]
 
@@ -58,6 +60,7 @@ _HOMES = {
     "Variable": "store.records",
     "WorkerInfo": "pool",
     "implementation": "_accel",
+    "register_type": "values.registry",
     "tool": "adapter",
 }
 

@@ -25,6 +25,8 @@ class Codec:
     name: str
     encode: Callable[..., bytes]
     decode: Callable[..., Any]
+    encode_size: Callable[..., int]
+    encode_into: Callable[..., int]
 
 
 TWINS = ["python"] if os.environ.get("SNAKEPIT_MP_IMPL") == "python" else ["python", "c"]
@@ -43,9 +45,11 @@ def impl(request: pytest.FixtureRequest) -> str:
 def codec_impl(impl: str) -> Codec:
     """The codec of that twin."""
     if impl == "python":
-        return Codec(impl, codec.py_encode, codec.py_decode)
+        functions = ("py_decode", "py_encode_size", "py_encode_into")
+        return Codec(impl, codec.py_encode, *(getattr(codec, name) for name in functions))
     assert _accel.speedups is not None
-    return Codec(impl, _accel.speedups.encode, _accel.speedups.decode)
+    functions = ("encode", "decode", "encode_size", "encode_into")
+    return Codec(impl, *(getattr(_accel.speedups, name) for name in functions))
 
 
 @pytest.fixture

@@ -17,12 +17,29 @@ tag        what follows
 0b         dict: count, key and value in turns
 0c 0d      NumPy array, NumPy scalar: see `arrays`
 0e         pickle: count, bytes; read and written only where that was allowed
+0f         bytearray: count, bytes
+10         complex: 16 bytes, real part and imaginary part as in a float
+11 12      list, tuple of numbers of one kind: format byte ``b h i q d`` as in `struct`
+           (the narrowest that takes all), count, elements
+13         dict with keys first: count of pairs, count of bytes, that many bytes of keys, each
+           a tagged str, then the values
+14 15      set, frozenset: count, items
+16 to 1f   date, time, datetime, timedelta, fixed time zone, named time zone, Decimal,
+           Fraction, UUID, path: a tuple of parts, see `standard`
+20 21      range, slice: a tuple of parts, see `standard`
+22 23 24   Enum member, dataclass, named tuple: a tuple of parts, see `named`
+25         value of a registered type: a tuple of its name and what stands for it
 30 to 3f   tuple of 0 to 15 items
 40 to 5f   str of 0 to 31 ASCII characters
 60 to 6f   list of 0 to 15 items
 70 to 7f   dict of 0 to 15 pairs
 80 to ff   int from -32 to 95
 =========  ==============================================================================
+
+A value has one encoding only where it matters to the twins, which write the same bytes:
+lists and tuples of more than 15 items that are all exactly int (of 64 bits) or all exactly
+float are packed; a dict of at least ``KEYED_FROM`` pairs whose keys are all exactly str has its
+keys first. Tuples of parts are never packed.
 
 The compiled twin repeats these numbers; the golden files of the tests hold both to them.
 """
@@ -34,6 +51,8 @@ import struct
 from ..errors import CodecError
 
 __all__ = [
+    "KEYED_FROM",
+    "LONGEST_SHORT",
     "LONG_COUNT",
     "MAX_DEPTH",
     "SHORT_DICT",
@@ -45,36 +64,65 @@ __all__ = [
     "TAG_ARRAY",
     "TAG_ASCII",
     "TAG_BIG_INT",
+    "TAG_BYTEARRAY",
     "TAG_BYTES",
+    "TAG_COMPLEX",
+    "TAG_DATACLASS",
+    "TAG_DATE",
+    "TAG_DATETIME",
+    "TAG_DECIMAL",
     "TAG_DICT",
+    "TAG_ENUM",
     "TAG_FALSE",
+    "TAG_FIXED_ZONE",
     "TAG_FLOAT",
+    "TAG_FRACTION",
+    "TAG_FROZENSET",
     "TAG_INT",
+    "TAG_KEYED_DICT",
     "TAG_LIST",
+    "TAG_NAMED_TUPLE",
+    "TAG_NAMED_ZONE",
     "TAG_NONE",
+    "TAG_PACKED_LIST",
+    "TAG_PACKED_TUPLE",
+    "TAG_PATH",
     "TAG_PICKLE",
+    "TAG_RANGE",
+    "TAG_REGISTERED",
     "TAG_SCALAR",
+    "TAG_SET",
+    "TAG_SLICE",
+    "TAG_TIME",
+    "TAG_TIMEDELTA",
     "TAG_TRUE",
     "TAG_TUPLE",
     "TAG_UTF8",
+    "TAG_UUID",
     "VERSION",
     "Refusal",
     "changed",
     "corrupt",
     "count",
+    "damaged",
     "item_step",
     "key_step",
+    "no_part",
+    "no_room",
     "not_bytes",
+    "not_writable",
     "read_count",
     "too_deep",
     "truncated",
     "type_label",
     "unhashable",
+    "unregistered",
 ]
 
 VERSION = 1
 MAX_DEPTH = 64  # containers inside containers; also what stops a cycle
 LONG_COUNT = 0xFFFF_FFFF
+KEYED_FROM = 8
 
 TAG_NONE = 0x00
 TAG_FALSE = 0x01
@@ -91,6 +139,29 @@ TAG_DICT = 0x0B
 TAG_ARRAY = 0x0C
 TAG_SCALAR = 0x0D
 TAG_PICKLE = 0x0E
+TAG_BYTEARRAY = 0x0F
+TAG_COMPLEX = 0x10
+TAG_PACKED_LIST = 0x11
+TAG_PACKED_TUPLE = 0x12
+TAG_KEYED_DICT = 0x13
+TAG_SET = 0x14
+TAG_FROZENSET = 0x15
+TAG_DATE = 0x16
+TAG_TIME = 0x17
+TAG_DATETIME = 0x18
+TAG_TIMEDELTA = 0x19
+TAG_FIXED_ZONE = 0x1A
+TAG_NAMED_ZONE = 0x1B
+TAG_DECIMAL = 0x1C
+TAG_FRACTION = 0x1D
+TAG_UUID = 0x1E
+TAG_PATH = 0x1F
+TAG_RANGE = 0x20
+TAG_SLICE = 0x21
+TAG_ENUM = 0x22
+TAG_DATACLASS = 0x23
+TAG_NAMED_TUPLE = 0x24
+TAG_REGISTERED = 0x25
 
 SHORT_TUPLE = 0x30
 SHORT_STR = 0x40
@@ -98,6 +169,7 @@ SHORT_LIST = 0x60
 SHORT_DICT = 0x70
 SHORT_INT = 0x80
 SMALLEST_SHORT_INT = -32
+LONGEST_SHORT = 15  # tuples, lists, dicts
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -155,13 +227,40 @@ def corrupt(reason: str, offset: int) -> CodecError:
 
 
 def unhashable(key: object, offset: int) -> CodecError:
-    """The error for a value at ``offset`` that cannot be the key of a dict."""
+    """The error for a value at ``offset`` that cannot be the key of a dict, or in a set."""
     return corrupt(f"type {type_label(type(key))} cannot be hashed as a key", offset)
+
+
+def damaged(offset: int) -> CodecError:
+    """The error for a tuple of parts that do not belong to its tag."""
+    return corrupt("its parts are damaged", offset)
+
+
+def unregistered(name: str, offset: int) -> CodecError:
+    """The error for a value of a class that the reader does not know, and must not look for."""
+    return corrupt(f"type {name} is not registered here", offset)
 
 
 def not_bytes(data: object) -> TypeError:
     """The error for an argument of `decode` that is no buffer."""
     return TypeError(f"decode() takes a bytes-like object, not {type_label(type(data))}")
+
+
+def not_writable(buffer: object) -> TypeError:
+    """The error for a buffer that `encode_into` cannot fill."""
+    label = type_label(type(buffer))
+    return TypeError(f"encode_into() takes a writable, contiguous buffer, not this {label}")
+
+
+def no_room(size: int, offset: int, length: int) -> BufferError:
+    """The error for ``size`` bytes that do not fit into ``length`` from ``offset`` on."""
+    return BufferError(f"{size} bytes do not fit from byte {offset} of a buffer of {length}")
+
+
+def no_part(offset: int, size: int | None, length: int) -> ValueError:
+    """The error for a part that does not lie within the ``length`` bytes given to `decode`."""
+    part = f"byte {offset} on" if size is None else f"byte {offset} to {offset + size}"
+    return ValueError(f"decode() was given {length} bytes, which have no part from {part}")
 
 
 def truncated(offset: int) -> CodecError:
@@ -176,7 +275,9 @@ def count(number: int) -> bytes:
     return _U32.pack(LONG_COUNT) + _U64.pack(number)
 
 
-def read_count(data: bytes, position: int, start: int, size: int = 1) -> tuple[int, int]:
+def read_count(
+    data: bytes | memoryview, position: int, start: int, size: int = 1
+) -> tuple[int, int]:
     """The count at ``position`` and where it ends, sure to fit with ``size`` bytes for each.
 
     ``start`` is the offset that errors name.

@@ -62,9 +62,7 @@ def pickled(payload):
         Fraction(1, 3),
         Color.RED,
         collections.OrderedDict(b=1, a=2),
-        {1, 2},
-        1j,
-        bytearray(b"x"),
+        collections.Counter("aab"),
         len,
     ],
     ids=lambda value: type(value).__name__,
@@ -96,7 +94,7 @@ def test_cloudpickle_takes_what_pickle_cannot(codec_impl):
 
 
 def test_reader_must_allow_it_too(codec_impl):
-    data = codec_impl.encode([Fraction(1, 3)], allow_pickle=True)
+    data = codec_impl.encode([collections.OrderedDict(a=1)], allow_pickle=True)
     with pytest.raises(CodecError, match="byte 2: a pickle is not allowed here"):
         codec_impl.decode(data)
 
