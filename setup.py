@@ -35,7 +35,7 @@ def extension_arguments(switch: str) -> dict:
         include_dirs=[str(SOURCES)],
         optional=switch != "yes",
         cython_c_in_temp=True,
-        cython_directives={"language_level": 3, "binding": True},
+        cython_directives={"language_level": 3, "binding": False},
     )
     return {"ext_modules": [extension], "cmdclass": {"build_ext": build_ext}}
 

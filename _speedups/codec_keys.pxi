@@ -13,6 +13,15 @@ cdef struct ReadKeys:
     PyObject* template
 
 
+# A short str that was read lately as a key. `first` and `last` are eight bytes each, of which
+# those beyond the str are zero; up to 16 characters they are all there is.
+cdef struct ShortKey:
+    PyObject* key
+    uint64_t first
+    uint64_t last
+    Py_ssize_t size
+
+
 cdef enum:
     WRITTEN = 64
     READ = 64
@@ -22,7 +31,7 @@ cdef enum:
 
 cdef WrittenKeys[WRITTEN] written_keys
 cdef ReadKeys[READ] read_blocks
-cdef (PyObject*)[SHORT_KEYS] short_keys
+cdef ShortKey[SHORT_KEYS] short_keys
 
 
 cdef inline void replace(PyObject** place, PyObject* thing) noexcept:
@@ -35,72 +44,100 @@ cdef inline void replace(PyObject** place, PyObject* thing) noexcept:
 cdef int write_keyed(Out* out, object value, Py_ssize_t size, int depth) except -1:
     """Write the dict and return 1 if all keys are str; else 0."""
     cdef (PyObject*)[VALUES_ON_STACK] few
-    cdef PyObject** values = few
-    cdef Py_ssize_t index
-    if size > VALUES_ON_STACK:
-        values = <PyObject**>PyMem_Malloc(size * sizeof(PyObject*))
-        if values is NULL:
-            raise MemoryError
+    cdef PyObject** values
+    if size <= VALUES_ON_STACK:
+        return write_keys_first(out, value, few, size, depth)
+    values = <PyObject**>PyMem_Malloc(size * sizeof(PyObject*))
+    if values is NULL:
+        raise MemoryError
     try:
-        remembered = keys_and_values(value, size, values)
-        if remembered is None:
-            return 0
-        for index in range(size):
-            Py_INCREF(<object>values[index])
-        try:
-            write_keys_first(out, remembered, values, size, depth)
-        finally:
-            for index in range(size):
-                Py_DECREF(<object>values[index])
+        return write_keys_first(out, value, values, size, depth)
     finally:
-        if values is not few:
-            PyMem_Free(values)
+        PyMem_Free(values)
+
+
+cdef int write_keys_first(
+    Out* out, object value, PyObject** values, Py_ssize_t size, int depth
+) except -1:
+    """``values`` has room for those of the dict."""
+    cdef WrittenKeys* known = written_place(value, size)
+    cdef WrittenKeys fresh
+    cdef Step* step
+    if known is NULL:
+        return 0
+    if not same_keys(known, value, size, values):
+        fresh.keys = fresh.block = NULL
+        try:
+            if not new_keys(&fresh, value, size, values):
+                return 0
+            if PyBytes_GET_SIZE(<object>fresh.block) <= LONGEST_BLOCK:
+                replace(&known.keys, fresh.keys)
+                replace(&known.block, fresh.block)
+            step = write_block(out, &fresh, size, depth)
+        finally:
+            Py_XDECREF(fresh.keys)
+            Py_XDECREF(fresh.block)
+    else:
+        step = write_block(out, known, size, depth)
+    # What is plain runs nobody's code, so that nothing can go away meanwhile.
+    while step.index < size and write_plain(out, <object>values[step.index]):
+        step.index += 1
+    if step.index < size:
+        write_rest(out, step, values, size, depth)
+    leave(out, step, depth)
     if PyDict_Size(value) != size:
         raise _changed()
     return 1
 
 
-cdef object keys_and_values(object value, Py_ssize_t size, PyObject** values):
-    """The keys and the bytes they become, and the values; ``None`` if a key is no str."""
+cdef inline WrittenKeys* written_place(object value, Py_ssize_t size) noexcept:
+    """Where to look for the keys of this dict; ``NULL`` if the first one is no str."""
+    cdef Py_ssize_t position = 0
+    cdef PyObject* key = NULL
+    cdef uintptr_t place
+    PyDict_Next(value, &position, &key, NULL)
+    if not PyUnicode_CheckExact_(key):
+        return NULL
+    place = (<uintptr_t>key >> 4) ^ (<uintptr_t>key >> 11) ^ <uintptr_t>size
+    return &written_keys[place % WRITTEN]
+
+
+cdef inline bint same_keys(
+    WrittenKeys* known, object value, Py_ssize_t size, PyObject** values
+) noexcept:
+    """Whether these very keys are known, in this order; if so ``values`` are filled."""
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t index = 0
-    cdef PyObject* key = NULL
-    cdef WrittenKeys* known
-    cdef uintptr_t first
-    PyDict_Next(value, &position, &key, &values[0])
-    if not PyUnicode_CheckExact_(key):
-        return None
-    first = <uintptr_t>key
-    known = &written_keys[((first >> 4) ^ (first >> 11) ^ <uintptr_t>size) % WRITTEN]
-    if known.keys is not NULL and PyTuple_GET_SIZE(<object>known.keys) == size:
-        position = 0
-        while PyDict_Next(value, &position, &key, &values[index]):
-            if key != PyTuple_GET_ITEM(<object>known.keys, index):
-                break
-            index += 1
+    cdef PyObject* key
+    if known.keys is NULL or PyTuple_GET_SIZE(<object>known.keys) != size:
+        return False
+    while PyDict_Next(value, &position, &key, &values[index]):
+        if key != PyTuple_GET_ITEM(<object>known.keys, index):
+            return False
+        index += 1
         if index == size:
-            return <object>known.keys, <object>known.block
-    return new_keys(value, size, values, known)
+            return True
+    return False
 
 
-cdef object new_keys(object value, Py_ssize_t size, PyObject** values, WrittenKeys* known):
+cdef int new_keys(
+    WrittenKeys* fresh, object value, Py_ssize_t size, PyObject** values
+) except -1:
+    """Fill ``fresh`` and ``values`` and return 1 if all keys are str; else 0."""
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t index = 0
     cdef PyObject* key
     cdef PyObject* item
-    cdef tuple keys
-    cdef bytes block
     while PyDict_Next(value, &position, &key, &item):
         if not PyUnicode_CheckExact_(key):
-            return None
+            return 0
         values[index] = item
         index += 1
     keys = tuple(value)
     block = block_of(keys)
-    if PyBytes_GET_SIZE(block) <= LONGEST_BLOCK:
-        replace(&known.keys, <PyObject*>keys)
-        replace(&known.block, <PyObject*>block)
-    return keys, block
+    replace(&fresh.keys, <PyObject*>keys)
+    replace(&fresh.block, <PyObject*>block)
+    return 1
 
 
 cdef bytes block_of(tuple keys):
@@ -114,17 +151,28 @@ cdef bytes block_of(tuple keys):
         Py_XDECREF(out.heap)
 
 
-cdef int write_keys_first(
-    Out* out, tuple remembered, PyObject** values, Py_ssize_t size, int depth
-) except -1:
-    cdef object keys = remembered[0]
-    cdef bytes block = <bytes>remembered[1]
-    cdef Step* step = enter(out, depth, STEP_KEYED, <PyObject*>keys)
+cdef Step* write_block(Out* out, WrittenKeys* keys, Py_ssize_t size, int depth) except NULL:
+    cdef Step* step = enter(out, depth, STEP_KEYED, keys.keys)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(<object>keys.block)
     write_count(out, TAG_KEYED_DICT, size)
-    write_number(out, PyBytes_GET_SIZE(block))
-    write_raw(out, PyBytes_AS_STRING(block), PyBytes_GET_SIZE(block))
-    while step.index < size:
-        write(out, <object>values[step.index], depth + 1)
-        step.index += 1
-    leave(out, step, depth)
+    write_number(out, length)
+    write_raw(out, PyBytes_AS_STRING(<object>keys.block), length)
+    return step
+
+
+cdef int write_rest(
+    Out* out, Step* step, PyObject** values, Py_ssize_t size, int depth
+) except -1:
+    """Write the values from ``step`` on, and keep them meanwhile, whatever runs."""
+    cdef Py_ssize_t first = step.index
+    cdef Py_ssize_t index
+    for index in range(first, size):
+        Py_INCREF(<object>values[index])
+    try:
+        while step.index < size:
+            write(out, <object>values[step.index], depth + 1)
+            step.index += 1
+    finally:
+        for index in range(first, size):
+            Py_DECREF(<object>values[index])
     return 0

@@ -8,6 +8,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     ROOM_IN_OUT = 256
+    LARGE = 4096
 
     STEP_INDEX = 0  # to the item at `index`
     STEP_ITEM = 1   # to the value of the key that is `thing`
@@ -79,6 +80,8 @@ cdef int out_more(Out* out, Py_ssize_t more) except -1:
     if more > PY_SSIZE_T_MAX // 4 - used:
         raise MemoryError
     room = 2 * used + more + ROOM_IN_OUT
+    if out.heap is NULL and more > LARGE:
+        room = used + more  # probably the end: what is exact need not shrink
     if out.heap is NULL:
         out.heap = PyBytes_FromStringAndSize(NULL, room)
         memcpy(heap_start(out.heap), out.small, used)

@@ -193,7 +193,10 @@ cdef object read_ascii(In* source, Py_ssize_t size, Py_ssize_t start):
     if not all_ascii(at, size):
         raise _corrupt("a str is not ASCII", start)
     text = PyUnicode_New(size, 127)
-    memcpy(PyUnicode_DATA(text), at, size)
+    if size <= LONGEST_SHORT_STR:
+        codec_copy_short(PyUnicode_DATA(text), at, size)
+    else:
+        memcpy(PyUnicode_DATA(text), at, size)
     return text
 
 
@@ -307,25 +310,30 @@ cdef int set_item(dict result, object key, object value, Py_ssize_t key_at) exce
     return 0
 
 
-cdef inline uint64_t mixed(const unsigned char* at, Py_ssize_t size) noexcept:
-    """A number made of the first and the last bytes; the last ones are what differs most."""
-    cdef uint64_t first = 0
-    cdef uint64_t last = 0
+cdef inline void ends_of(
+    const unsigned char* at, Py_ssize_t size, uint64_t* first, uint64_t* last
+) noexcept:
+    """The first and the last eight bytes, or all of fewer."""
     cdef uint32_t half
     if size >= 8:
-        memcpy(&first, at, 8)
-        memcpy(&last, at + size - 8, 8)
+        memcpy(first, at, 8)
+        memcpy(last, at + size - 8, 8)
     elif size >= 4:
         memcpy(&half, at, 4)
-        first = half
+        first[0] = half
         memcpy(&half, at + size - 4, 4)
-        last = half
+        last[0] = half
     elif size > 0:
-        first = at[0]
-        last = (<uint64_t>at[size - 1] << 8) | at[size // 2]
-    first = (first ^ <uint64_t>size) * 0x9E3779B97F4A7C15ULL
-    last = (last ^ (first >> 29)) * 0xC2B2AE3D27D4EB4FULL
-    return last ^ (last >> 32)
+        first[0] = at[0]
+        last[0] = (<uint64_t>at[size - 1] << 8) | at[size // 2]
+    else:
+        first[0] = last[0] = 0
+
+
+cdef inline uint64_t mixed(uint64_t first, uint64_t last, Py_ssize_t size) noexcept:
+    """A place for these bytes; the last ones are what differs most."""
+    last = (last << 29) | (last >> 35)
+    return ((first ^ last ^ <uint64_t>size) * 0x9E3779B97F4A7C15ULL) >> 40
 
 
 cdef object read_key(In* source, int depth):
@@ -333,7 +341,8 @@ cdef object read_key(In* source, int depth):
     cdef Py_ssize_t start = source.position
     cdef Py_ssize_t size
     cdef const unsigned char* at
-    cdef PyObject** place
+    cdef uint64_t first, last
+    cdef ShortKey* known
     if start >= source.end:
         raise _truncated(start)
     size = <Py_ssize_t>source.start[start] - SHORT_STR
@@ -341,16 +350,18 @@ cdef object read_key(In* source, int depth):
         return read(source, depth)
     source.position = start + 1
     at = take(source, size, start)
-    place = &short_keys[mixed(at, size) % SHORT_KEYS]
-    if place[0] is not NULL:
-        if (
-            PyUnicode_GET_LENGTH(<object>place[0]) == size
-            and memcmp(PyUnicode_DATA(<object>place[0]), at, size) == 0
-        ):
-            return <object>place[0]
+    ends_of(at, size, &first, &last)
+    known = &short_keys[mixed(first, last, size) % SHORT_KEYS]
+    if known.key is not NULL and known.size == size:
+        if known.first == first and known.last == last:
+            if size <= 16 or memcmp(PyUnicode_DATA(<object>known.key), at, size) == 0:
+                return <object>known.key
     source.position = start + 1
     key = read_ascii(source, size, start)
-    replace(place, <PyObject*>key)
+    known.size = size
+    known.first = first
+    known.last = last
+    replace(&known.key, <PyObject*>key)
     return key
 
 
@@ -360,6 +371,7 @@ cdef object read_keyed_dict(In* source, Py_ssize_t start, int depth):
     cdef Py_ssize_t index
     cdef const unsigned char* at
     cdef ReadKeys* known
+    cdef uint64_t first, last
     cdef tuple keys
     check_depth(start, depth)
     size = read_count(source, start, 1)
@@ -367,7 +379,8 @@ cdef object read_keyed_dict(In* source, Py_ssize_t start, int depth):
     at = take(source, block_size, start)
     if size > left(source):
         raise _truncated(start)
-    known = &read_blocks[mixed(at, block_size) % READ]
+    ends_of(at, block_size, &first, &last)
+    known = &read_blocks[mixed(first, last, block_size) % READ]
     if (
         known.block is not NULL
         and PyBytes_GET_SIZE(<object>known.block) == block_size
@@ -421,7 +434,14 @@ cdef object whole(In* source):
     return memoryview(owner)[source.offset:source.offset + source.end]
 
 
+include "codec_arrays.pxi"
+
+
 cdef object read_foreign(In* source, Py_ssize_t start):
+    if source.start[start] == TAG_ARRAY:
+        array = read_array(source, start)
+        if array is not None:
+            return array
     value, end = _foreign_read(whole(source), start, source.allow_pickle)
     source.position = end
     return value

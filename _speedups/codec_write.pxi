@@ -15,7 +15,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_CheckExact
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject
+from cpython.object cimport Py_TYPE, PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF
 from cpython.set cimport PySet_Size
 from cpython.tuple cimport (
@@ -25,7 +25,7 @@ from cpython.unicode cimport PyUnicode_AsEncodedString, PyUnicode_CheckExact
 from libc.stdint cimport (
     int8_t, int16_t, int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 )
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from snakepit_mp.values import foreign as _foreign
 from snakepit_mp.values import wire as _wire
@@ -54,8 +54,30 @@ cdef extern from *:
     #endif
         return 1;
     }
+
+    /* At most 32 bytes, without a call. */
+    static inline void codec_copy_short(void *target, const void *source, Py_ssize_t size)
+    {
+        char *to = (char *)target;
+        const char *at = (const char *)source;
+        if (size >= 16) {
+            memcpy(to, at, 16);
+            memcpy(to + size - 16, at + size - 16, 16);
+        } else if (size >= 8) {
+            memcpy(to, at, 8);
+            memcpy(to + size - 8, at + size - 8, 8);
+        } else if (size >= 4) {
+            memcpy(to, at, 4);
+            memcpy(to + size - 4, at + size - 4, 4);
+        } else if (size > 0) {
+            to[0] = at[0];
+            to[size / 2] = at[size / 2];
+            to[size - 1] = at[size - 1];
+        }
+    }
     """
     bint codec_short_int(PyObject* number, int64_t* value) noexcept
+    void codec_copy_short(void* to, const void* at, Py_ssize_t size) noexcept
 
 cdef extern from "Python.h":
     bint PyFrozenSet_CheckExact(object value)
@@ -219,7 +241,7 @@ cdef inline int write_str(Out* out, object value) except -1:
     if size <= LONGEST_SHORT_STR:
         at = out_take(out, 1 + size)
         at[0] = <char>(SHORT_STR + size)
-        memcpy(at + 1, PyUnicode_DATA(value), size)
+        codec_copy_short(at + 1, PyUnicode_DATA(value), size)
         return 0
     return write_sized(out, TAG_ASCII, <const char*>PyUnicode_DATA(value), size)
 
@@ -348,6 +370,8 @@ cdef inline bint is_plain(object value) noexcept:
 
 cdef int write_foreign(Out* out, object value, int depth) except -1:
     cdef Py_ssize_t before = out_used(out)
+    if is_array(value) and write_array(out, value):
+        return 0
     head, payload, steps, or_pickled = _parts(value, out.allow_pickle, before)
     if steps is None:
         return write_bytes_of(out, head, payload)
@@ -394,10 +418,20 @@ include "codec_packed.pxi"
 include "codec_keys.pxi"
 
 
+# To call `write` without the cost of a `try`, which is paid by every value that has no fault.
+ctypedef int (*unchecked)(Out*, object, int) noexcept
+
+
 cdef int run(Out* out, object value, object root) except -1:
+    if (<unchecked>write)(out, value, 0) != 0:
+        return fail(out, root)
+    return 0
+
+
+cdef int fail(Out* out, object root) except -1:
+    """Turn the exception that is set into the caller's."""
     try:
-        write_tag(out, VERSION)
-        write(out, value, 0)
+        failed()
     except _Refusal as refusal:
         raise out_error(out, refusal, root) from refusal.cause
     finally:
@@ -405,10 +439,77 @@ cdef int run(Out* out, object value, object root) except -1:
     return 0
 
 
-def encode(value, *, bint allow_pickle=False, root="value"):
-    """Encode ``value`` losslessly; see ``snakepit_mp.values.codec``."""
+cdef int failed() except -1:
+    return -1
+
+
+cdef bytes plain_bytes(object value):
+    """What is written most often, in as many bytes as it takes; ``None`` if it is not that."""
+    cdef int64_t number
+    cdef Py_ssize_t size
+    cdef double real
+    cdef PyObject* result
+    cdef char* at
+    if PyFloat_CheckExact(value):
+        real = PyFloat_AS_DOUBLE(value)
+        result = PyBytes_FromStringAndSize(NULL, 10)
+        at = heap_start(result)
+        at[1] = TAG_FLOAT
+        memcpy(at + 2, &real, 8)
+    elif PyUnicode_CheckExact(value):
+        if not PyUnicode_IS_COMPACT_ASCII(value):
+            return None
+        size = PyUnicode_GET_LENGTH(value)
+        if size > LONGEST_SHORT_STR:
+            return sized_bytes(TAG_ASCII, <const char*>PyUnicode_DATA(value), size)
+        result = PyBytes_FromStringAndSize(NULL, 2 + size)
+        at = heap_start(result)
+        at[1] = <char>(SHORT_STR + size)
+        codec_copy_short(at + 2, PyUnicode_DATA(value), size)
+    elif PyBytes_CheckExact(value):
+        return sized_bytes(TAG_BYTES, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    elif not PyLong_CheckExact(value) or not codec_short_int(<PyObject*>value, &number):
+        return None
+    elif SMALLEST_SHORT_INT <= number <= LARGEST_SHORT_INT:
+        result = PyBytes_FromStringAndSize(NULL, 2)
+        at = heap_start(result)
+        at[1] = <char>(SHORT_INT + number - SMALLEST_SHORT_INT)
+    else:
+        result = PyBytes_FromStringAndSize(NULL, 10)
+        at = heap_start(result)
+        at[1] = TAG_INT
+        memcpy(at + 2, &number, 8)
+    at[0] = VERSION
+    return owned(result)
+
+
+cdef bytes sized_bytes(unsigned char tag, const char* payload, Py_ssize_t size):
+    cdef uint32_t count = <uint32_t>size
+    cdef PyObject* result
+    cdef char* at
+    if <uint64_t>size >= LONG_COUNT:
+        return None
+    result = PyBytes_FromStringAndSize(NULL, 6 + size)
+    at = heap_start(result)
+    at[0] = VERSION
+    at[1] = <char>tag
+    memcpy(at + 2, &count, 4)
+    memcpy(at + 6, payload, size)
+    return owned(result)
+
+
+cdef inline bytes owned(PyObject* result):
+    value = <bytes>result
+    Py_DECREF(value)  # the variable counts now
+    return value
+
+
+cdef bytes encoded(object value, bint allow_pickle, object root):
     cdef Out out
     out_begin(&out, allow_pickle, False)
+    write_tag(&out, VERSION)
+    if write_plain(&out, value):
+        return out_finish(&out)
     try:
         run(&out, value, root)
         return out_finish(&out)
@@ -416,10 +517,17 @@ def encode(value, *, bint allow_pickle=False, root="value"):
         Py_XDECREF(out.heap)
 
 
+def encode(value, *, bint allow_pickle=False, root="value"):
+    """Encode ``value`` losslessly; see ``snakepit_mp.values.codec``."""
+    cdef bytes plain = plain_bytes(value)
+    return encoded(value, allow_pickle, root) if plain is None else plain
+
+
 def encode_size(value, *, bint allow_pickle=False, root="value"):
     """How many bytes ``encode`` would make; see ``snakepit_mp.values.codec``."""
     cdef Out out
     out_begin(&out, allow_pickle, True)
+    write_tag(&out, VERSION)
     run(&out, value, root)
     return out_used(&out)
 
@@ -436,6 +544,7 @@ def encode_into(value, buffer, Py_ssize_t offset=0, *, bint allow_pickle=False, 
         out_begin(&out, allow_pickle, True)
         if 0 <= offset <= view.len:
             out_aim(&out, <char*>view.buf + offset, view.len - offset)
+        write_tag(&out, VERSION)
         run(&out, value, root)
         if out.counting:
             raise _no_room(out_used(&out), offset, view.len)
