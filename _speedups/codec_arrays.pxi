@@ -138,6 +138,8 @@ cdef object read_array(In* source, Py_ssize_t start):
     cdef NamedDtype* known
     cdef tuple shape
     cdef object item
+    if not PyBytes_CheckExact(<object>source.owner):
+        return None
     if room < HEAD or at[1] != 0 or at[2] > MOST_AXES or at[3] >= ALIGNMENT or at[5] != 0:
         return None
     axes = at[2]

@@ -110,8 +110,10 @@ def _view(
     if end > len(data):
         raise wire.truncated(start)
     array: np.ndarray[Any, Any]
+    # Of a memoryview an array would keep what is behind it, without keeping that from changing.
+    memory = data if type(data) is bytes else np.frombuffer(data, np.uint8)
     try:
-        array = np.ndarray(shape, dtype, data, first, order="F" if fortran else "C")
+        array = np.ndarray(shape, dtype, memory, first, order="F" if fortran else "C")
     except ValueError as error:
         raise wire.corrupt(f"no array has this shape: {error}", start) from error
     if dtype.kind in "bUV":

@@ -85,8 +85,8 @@ def has_own_pickling(cls: type) -> bool:
     if cls in copyreg.dispatch_table:
         return True
     for base in cls.__mro__[: -1 if cls.__mro__[-1] is object else None]:
-        found = (base.__dict__.get(name) for name in names)
+        found = (base.__dict__[name] for name in names & base.__dict__.keys())
         # A frozen dataclass with slots gets methods from dataclasses that only set its fields.
-        if any(getattr(method, "__module__", "dataclasses") != "dataclasses" for method in found):
+        if any(getattr(method, "__module__", None) != "dataclasses" for method in found):
             return True
     return False

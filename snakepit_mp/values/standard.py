@@ -227,6 +227,8 @@ _MAKERS: dict[int, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     wire.TAG_RANGE: (range, (int, int, int), 3),
     wire.TAG_SLICE: (slice, (object, object, object), 3),
 }
+#: What the classes say of parts that are not theirs; `RuntimeError` of paths of other systems.
+_FAULTS = (ValueError, ArithmeticError, TypeError, LookupError, OSError, RuntimeError, struct.error)
 #: The tags that `build` takes.
 TAGS = tuple(_MAKERS)
 
@@ -238,6 +240,6 @@ def build(tag: int, items: tuple[Any, ...], start: int) -> Any:
         raise wire.damaged(start)
     try:
         return maker(*items)
-    except (ValueError, ArithmeticError, TypeError, LookupError, struct.error, OSError) as error:
+    except _FAULTS as error:
         label = wire.type_label(type(error))
         raise wire.corrupt(f"these parts make no value: {label}: {error}", start) from error
