@@ -26,10 +26,10 @@ endif
 # Promises in seconds hold on a machine that is not shared; tests stretch them by this factor.
 export SNAKEPIT_MP_TEST_TIMEOUT_FACTOR ?= 3
 
-.PHONY: help develop digits check lint test bench bench-smoke protos wheel wheels docs clean
+.PHONY: help develop digits check lint test sanitize bench bench-smoke protos wheel wheels docs clean
 
 help:
-	@echo 'make digits | test | develop | check | bench | bench-smoke | protos | docs | wheel | wheels | clean'
+	@echo 'make digits | test | develop | check | sanitize | bench | bench-smoke | protos | docs | wheel | wheels | clean'
 
 # Environments
 
@@ -88,6 +88,19 @@ else
 endif
 	SNAKEPIT_MP_IMPL=python $(PYTEST)
 	$(PYTEST) benchmarks --benchmark-disable
+
+# The tests of the codec with the compiled part built to stop at the first wrong access. Leaks
+# are looked for by the tests themselves; the interpreter's own would hide them here.
+SANITIZED := build/sanitized
+SANITIZE := -fsanitize=address,undefined
+sanitize: develop
+	CFLAGS='-O1 -g $(SANITIZE) -fno-sanitize-recover=all' LDFLAGS='$(SANITIZE)' \
+		SNAKEPIT_MP_BUILD_EXTENSION=yes $(BIN)/python setup.py --quiet build \
+		--build-lib $(SANITIZED)/lib --build-temp $(SANITIZED)/temp
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED)/lib SNAKEPIT_MP_IMPL=c \
+		SNAKEPIT_MP_TEST_TIMEOUT_FACTOR=5 $(BIN)/pytest tests/values
 
 bench: develop
 	$(PYTEST) benchmarks --benchmark-only --benchmark-autosave

@@ -115,9 +115,8 @@ def py_decode(
     return value
 
 
-if _accel.speedups is None:
-    encode, decode = py_encode, py_decode
-    encode_size, encode_into = py_encode_size, py_encode_into
-else:
-    encode, decode = _accel.speedups.encode, _accel.speedups.decode
-    encode_size, encode_into = _accel.speedups.encode_size, _accel.speedups.encode_into
+_twin = _accel.speedups
+encode = py_encode if _twin is None else _twin.encode
+encode_into = py_encode_into if _twin is None else _twin.encode_into
+encode_size = py_encode_size if _twin is None else _twin.encode_size
+decode = py_decode if _twin is None else _twin.decode

@@ -100,6 +100,87 @@ def test_array_elements_start_at_a_multiple_of_64(codec_impl):
         assert (len(data) - 8) % 64 == 0
 
 
+def test_more_keys_than_are_remembered(codec_impl):
+    for number in range(1500):
+        value = {f"key {number}": number}
+        assert codec_impl.decode(codec_impl.encode(value)) == value
+    for number in range(150):
+        value = {f"{key} {number}": key for key in range(8)}
+        data = codec_impl.encode(value)
+        assert same(codec_impl.decode(data), value)
+        assert same(codec_impl.decode(data), value)
+
+
+def test_dict_with_more_keys_than_are_remembered_at_once(codec_impl):
+    for size in (64, 65, 1000):
+        value = {f"a key with number {key}": [key] for key in range(size)}
+        for _ in range(2):
+            data = codec_impl.encode(value)
+            assert same(codec_impl.decode(data), value)
+
+
+def test_keys_that_look_alike(codec_impl):
+    """Of one length, and alike in the bytes where a cache may look."""
+    for size in (1, 2, 3, 4, 7, 8, 9, 16, 17, 24, 31):
+        for place in range(size):
+            value = {"a" * place + letter + "a" * (size - place - 1): letter for letter in "abc"}
+            assert same(codec_impl.decode(codec_impl.encode(value)), value)
+
+
+def test_blocks_of_keys_that_look_alike(codec_impl):
+    for letter in "abc":
+        value = {"first": 0, **{f"key {letter} {number}": 1 for number in range(8)}, "last": 2}
+        assert same(codec_impl.decode(codec_impl.encode(value)), value)
+
+
+def test_dict_of_known_keys_is_its_own(codec_impl):
+    data = codec_impl.encode(dict.fromkeys("abcdefgh", 1))
+    first = codec_impl.decode(data)
+    first["a"] = 2
+    first["more"] = 3
+    assert codec_impl.decode(data) == dict.fromkeys("abcdefgh", 1)
+
+
+def test_damage_among_the_values_of_known_keys(codec_impl):
+    value = dict.fromkeys("abcdefgh", 1)
+    data = codec_impl.encode(value)
+    for end in range(len(data) - 8, len(data)):
+        with pytest.raises(CodecError, match="needs more bytes"):
+            codec_impl.decode(data[:end])
+    assert codec_impl.decode(data) == value
+
+
+@pytest.mark.parametrize(
+    "change", [dict.clear, lambda table: table.setdefault(f"more {len(table)}")]
+)
+def test_keyed_dict_that_changes_meanwhile(codec_impl, change):
+    table = dict.fromkeys("abcdefgh")
+
+    class Meddler:
+        def __reduce__(self):
+            change(table)
+            gc.collect()
+            return int, ()
+
+    for size in (8, 80):
+        table.update({f"{key}": object() for key in range(size)}, a=Meddler())
+        with pytest.raises(CodecError, match=r"value\[0\]: it changed while"):
+            codec_impl.encode([table], allow_pickle=True)
+
+
+def test_set_that_changes_meanwhile(codec_impl):
+    members = set()
+
+    class Meddler:
+        def __reduce__(self):
+            members.clear()
+            return int, ()
+
+    members.update([Meddler(), 1])
+    with pytest.raises(CodecError, match=r"value\[0\]: it changed while"):
+        codec_impl.encode([members], allow_pickle=True)
+
+
 class TestRefusals:
     """What cannot be encoded says what it is, and where."""
 
@@ -111,6 +192,8 @@ class TestRefusals:
             (({"a": {1.5: (object(),)}},), "args[0]['a'][1.5][0]"),
             ({"a": 1, (1, object()): 2}, "args.keys()[1][1]"),
             ({(1,): object()}, "args[<tuple>]"),
+            ({**dict.fromkeys("abcdefg", 1), "h": [object()]}, "args['h'][0]"),
+            ({1, object()}, "args[1]"),
             ({"k" * 50: object()}, f"args['{'k' * 39}...]"),
             ([np.array([None])], "args[0]"),
         ],

@@ -46,7 +46,7 @@ class Slotted:
 
 
 class Slots:
-    __slots__ = ("__private", "hidden")
+    __slots__ = ("__dict__", "__private", "hidden")
 
 
 @dataclass
