@@ -85,7 +85,7 @@ cdef int write_keys_first(
     if step.index < size:
         write_rest(out, step, values, size, depth)
     leave(out, step, depth)
-    if PyDict_Size(value) != size:
+    if PyDict_GET_SIZE(value) != size:
         raise _changed()
     return 1
 

@@ -2,7 +2,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.complex cimport PyComplex_FromDoubles
-from cpython.dict cimport PyDict_Copy, PyDict_SetItem, PyDict_Size
+from cpython.dict cimport PyDict_Copy, PyDict_SetItem
 from cpython.buffer cimport PyBUF_FULL_RO, PyBuffer_IsContiguous
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.ref cimport Py_INCREF
@@ -297,7 +297,7 @@ cdef object read_dict(In* source, Py_ssize_t size, Py_ssize_t start, int depth):
             PyDict_SetItem(result, key, value)
         else:
             set_item(result, key, value, key_at)
-    if PyDict_Size(result) != size:
+    if PyDict_GET_SIZE(result) != size:
         raise _corrupt("a dict has a key twice", start)
     return result
 
@@ -393,7 +393,7 @@ cdef object read_keyed_dict(In* source, Py_ssize_t start, int depth):
         source.position -= block_size
         keys = read_keys(source, size, source.position + block_size, start)
         result = dict.fromkeys(keys)
-        if PyDict_Size(result) != size:
+        if PyDict_GET_SIZE(result) != size:
             raise _corrupt("a dict has a key twice", start)
         if block_size <= LONGEST_BLOCK:
             remember(known, (<const char*>at)[:block_size], keys, PyDict_Copy(result))

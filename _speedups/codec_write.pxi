@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.complex cimport (
     PyComplex_CheckExact, PyComplex_ImagAsDouble, PyComplex_RealAsDouble
 )
-from cpython.dict cimport PyDict_CheckExact, PyDict_Next, PyDict_Size
+from cpython.dict cimport PyDict_CheckExact, PyDict_Next
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_CheckExact
@@ -80,6 +80,7 @@ cdef extern from *:
     void codec_copy_short(void* to, const void* at, Py_ssize_t size) noexcept
 
 cdef extern from "Python.h":
+    Py_ssize_t PyDict_GET_SIZE(object value)
     bint PyFrozenSet_CheckExact(object value)
     bint PyFloat_CheckExact_ "PyFloat_CheckExact"(PyObject* value)
     bint PyLong_CheckExact_ "PyLong_CheckExact"(PyObject* value)
@@ -318,7 +319,7 @@ cdef int write_set(Out* out, object value, unsigned char tag, int depth) except 
 
 cdef int write_dict(Out* out, object value, int depth) except -1:
     cdef Py_ssize_t position = 0
-    cdef Py_ssize_t size = PyDict_Size(value)
+    cdef Py_ssize_t size = PyDict_GET_SIZE(value)
     cdef PyObject* key
     cdef PyObject* item
     cdef Step* step
@@ -333,7 +334,7 @@ cdef int write_dict(Out* out, object value, int depth) except -1:
             continue
         write_pair(out, step, key, item, depth)
         step.index += 1
-    if step.index != size or PyDict_Size(value) != size:
+    if step.index != size or PyDict_GET_SIZE(value) != size:
         leave(out, step, depth)
         raise _changed()
     leave(out, step, depth)

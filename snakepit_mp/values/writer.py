@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from . import foreign, wire
 
 __all__ = ["Writer"]
 
-_I64 = struct.Struct("<q")
-_F64 = struct.Struct("<d")
-_COMPLEX = struct.Struct("<dd")
+_INT = struct.Struct("<Bq")
+_FLOAT = struct.Struct("<Bd")
+_COMPLEX = struct.Struct("<Bdd")
+# By names of their own, which are found faster.
+_TAG_INT, _TAG_FLOAT, _LONGEST_SHORT = wire.TAG_INT, wire.TAG_FLOAT, wire.LONGEST_SHORT
+_SMALLEST_SHORT_INT, _ZERO = wire.SMALLEST_SHORT_INT, wire.SHORT_INT - wire.SMALLEST_SHORT_INT
 _LARGEST_SHORT_INT = 0xFF - wire.SHORT_INT + wire.SMALLEST_SHORT_INT
 _LONGEST_SHORT_STR = wire.SHORT_LIST - wire.SHORT_STR - 1
+_SHORT_STR_TAGS = [bytes((wire.SHORT_STR + size,)) for size in range(_LONGEST_SHORT_STR + 1)]
+_MOST_BLOCKS, _LONGEST_BLOCK = 64, 4096
 _INT_FORMATS = (("b", 1 << 7), ("h", 1 << 15), ("i", 1 << 31), ("q", 1 << 63))
 
 
@@ -32,7 +38,7 @@ class Writer:
         self.within_object = False
 
     def write(self, value: Any, depth: int) -> None:
-        _WRITERS.get(type(value), Writer.write_foreign)(self, value, depth)
+        _WRITERS.get(type(value), _write_foreign)(self, value, depth)
 
     def write_none(self, value: None, depth: int) -> None:
         self.out.append(wire.TAG_NONE)
@@ -41,27 +47,22 @@ class Writer:
         self.out.append(wire.TAG_TRUE if value else wire.TAG_FALSE)
 
     def write_int(self, value: int, depth: int) -> None:
-        if wire.SMALLEST_SHORT_INT <= value <= _LARGEST_SHORT_INT:
-            self.out.append(wire.SHORT_INT + value - wire.SMALLEST_SHORT_INT)
+        if _SMALLEST_SHORT_INT <= value <= _LARGEST_SHORT_INT:
+            self.out.append(_ZERO + value)
         elif -(1 << 63) <= value < 1 << 63:
-            self.out.append(wire.TAG_INT)
-            self.out += _I64.pack(value)
+            self.out += _INT.pack(_TAG_INT, value)
         else:
             size = value.bit_length() // 8 + 1  # one bit more than the magnitude, for the sign
             self.write_sized(wire.TAG_BIG_INT, value.to_bytes(size, "little", signed=True))
 
     def write_float(self, value: float, depth: int) -> None:
-        self.out.append(wire.TAG_FLOAT)
-        self.out += _F64.pack(value)
+        self.out += _FLOAT.pack(_TAG_FLOAT, value)
 
     def write_str(self, value: str, depth: int) -> None:
-        if not value.isascii():
-            self.write_sized(wire.TAG_UTF8, value.encode("utf-8", "surrogatepass"))
-        elif len(value) <= _LONGEST_SHORT_STR:
-            self.out.append(wire.SHORT_STR + len(value))
-            self.out += value.encode("ascii")
+        if len(value) <= _LONGEST_SHORT_STR and value.isascii():
+            self.out += _SHORT_STR_TAGS[len(value)] + value.encode()
         else:
-            self.write_sized(wire.TAG_ASCII, value.encode("ascii"))
+            self.out += _str_bytes(value)
 
     def write_bytes(self, value: bytes, depth: int) -> None:
         self.write_sized(wire.TAG_BYTES, value)
@@ -70,8 +71,7 @@ class Writer:
         self.write_sized(wire.TAG_BYTEARRAY, value)
 
     def write_complex(self, value: complex, depth: int) -> None:
-        self.out.append(wire.TAG_COMPLEX)
-        self.out += _COMPLEX.pack(value.real, value.imag)
+        self.out += _COMPLEX.pack(wire.TAG_COMPLEX, value.real, value.imag)
 
     def write_sized(self, tag: int, payload: bytes | bytearray) -> None:
         self.out.append(tag)
@@ -79,11 +79,15 @@ class Writer:
         self.out += payload
 
     def write_list(self, value: list[Any], depth: int) -> None:
-        if not self.write_packed(wire.TAG_PACKED_LIST, value, depth):
+        if len(value) <= _LONGEST_SHORT or not self.write_packed(
+            wire.TAG_PACKED_LIST, value, depth
+        ):
             self.write_items(value, depth, wire.SHORT_LIST, wire.TAG_LIST)
 
     def write_tuple(self, value: tuple[Any, ...], depth: int) -> None:
-        if not self.write_packed(wire.TAG_PACKED_TUPLE, value, depth):
+        if len(value) <= _LONGEST_SHORT or not self.write_packed(
+            wire.TAG_PACKED_TUPLE, value, depth
+        ):
             self.write_items(value, depth, wire.SHORT_TUPLE, wire.TAG_TUPLE)
 
     def write_set(self, value: set[Any], depth: int) -> None:
@@ -93,9 +97,7 @@ class Writer:
         self.write_items(value, depth, None, wire.TAG_FROZENSET)
 
     def write_packed(self, tag: int, value: list[Any] | tuple[Any, ...], depth: int) -> bool:
-        if len(value) <= wire.LONGEST_SHORT or depth == wire.MAX_DEPTH:
-            return False
-        code = _format_of(value)
+        code = None if depth == wire.MAX_DEPTH else _format_of(value)
         if code is None:
             return False
         self.out += bytes((tag, ord(code)))
@@ -112,11 +114,10 @@ class Writer:
     ) -> None:
         items = tuple(value)  # pickling an item may run code that changes the list
         self.write_size(len(items), depth, short, tag)
-        index = 0
+        index, below = 0, depth + 1
         try:
-            for item in items:
-                self.write(item, depth + 1)
-                index += 1
+            for index, item in enumerate(items):  # noqa: B007  the refusal names it
+                _WRITERS.get(type(item), _write_foreign)(self, item, below)
         except wire.Refusal as refusal:
             refusal.steps.append(f"[{index}]")
             raise
@@ -125,39 +126,54 @@ class Writer:
 
     def write_dict(self, value: dict[Any, Any], depth: int) -> None:
         pairs = tuple(value.items())
-        keyed = len(pairs) >= wire.KEYED_FROM and set(map(type, value)) == {str}
-        if keyed:
-            self.write_keys(value, depth)
+        if len(pairs) >= wire.KEYED_FROM and set(map(type, value)) == {str}:
+            self.write_keyed(tuple(value), pairs, depth)
         else:
-            self.write_size(len(pairs), depth, wire.SHORT_DICT, wire.TAG_DICT)
-        index, key_written = 0, False
-        try:
-            for key, item in pairs:
-                key_written = keyed
-                if not keyed:
-                    self.write(key, depth + 1)
-                    key_written = True
-                self.write(item, depth + 1)
-                index += 1
-        except wire.Refusal as refusal:
-            refusal.steps.append(wire.item_step(key) if key_written else wire.key_step(index))
-            raise
+            self.write_pairs(pairs, depth)
         if len(value) != len(pairs):
             raise wire.changed()
 
-    def write_keys(self, keys: dict[str, Any], depth: int) -> None:
+    def write_pairs(self, pairs: tuple[tuple[Any, Any], ...], depth: int) -> None:
+        self.write_size(len(pairs), depth, wire.SHORT_DICT, wire.TAG_DICT)
+        index, below, key_written, out = 0, depth + 1, False, self.out
+        try:
+            for index, (key, item) in enumerate(pairs):  # noqa: B007
+                if type(key) is str and len(key) <= _LONGEST_SHORT_STR:
+                    out += _short_key(key)
+                else:
+                    key_written = False
+                    self.write(key, below)
+                key_written = True
+                _WRITERS.get(type(item), _write_foreign)(self, item, below)
+        except wire.Refusal as refusal:
+            refusal.steps.append(wire.item_step(key) if key_written else wire.key_step(index))
+            raise
+
+    def write_keyed(
+        self, keys: tuple[str, ...], pairs: tuple[tuple[str, Any], ...], depth: int
+    ) -> None:
         self.write_size(len(keys), depth, None, wire.TAG_KEYED_DICT)
-        before, self.out = self.out, bytearray()
-        for key in keys:
-            self.write_str(key, depth)
-        block, self.out = self.out, before
+        block = _blocks.get(keys)
+        if block is None:
+            block = b"".join(map(_str_bytes, keys))
+            if len(block) <= _LONGEST_BLOCK:
+                if len(_blocks) >= _MOST_BLOCKS:
+                    _blocks.clear()
+                _blocks[keys] = block
         self.out += wire.count(len(block))
         self.out += block
+        below = depth + 1
+        try:
+            for key, item in pairs:  # noqa: B007
+                _WRITERS.get(type(item), _write_foreign)(self, item, below)
+        except wire.Refusal as refusal:
+            refusal.steps.append(wire.item_step(key))
+            raise
 
     def write_size(self, size: int, depth: int, short: int | None, tag: int) -> None:
         if depth == wire.MAX_DEPTH:
             raise wire.too_deep()
-        if short is not None and size <= wire.LONGEST_SHORT:
+        if short is not None and size <= _LONGEST_SHORT:
             self.out.append(short + size)
         else:
             self.out.append(tag)
@@ -188,12 +204,25 @@ class Writer:
         self.write_size(len(parts.payload), depth, wire.SHORT_TUPLE, wire.TAG_TUPLE)
         index = 0
         try:
-            for item in parts.payload:
+            for index, item in enumerate(parts.payload):  # noqa: B007
                 self.write(item, depth + 1)
-                index += 1
         except wire.Refusal as refusal:
             refusal.steps.append(steps[index])
             raise
+
+
+def _str_bytes(value: str) -> bytes:
+    if not value.isascii():
+        payload = value.encode("utf-8", "surrogatepass")
+        return bytes((wire.TAG_UTF8,)) + wire.count(len(payload)) + payload
+    if len(value) <= _LONGEST_SHORT_STR:
+        return _SHORT_STR_TAGS[len(value)] + value.encode("ascii")
+    return bytes((wire.TAG_ASCII,)) + wire.count(len(value)) + value.encode("ascii")
+
+
+#: What was written lately: short keys, and the keys of dicts that have them first.
+_short_key = lru_cache(maxsize=1024)(_str_bytes)
+_blocks: dict[tuple[str, ...], bytes] = {}
 
 
 def _format_of(numbers: Iterable[Any]) -> str | None:
@@ -207,6 +236,7 @@ def _format_of(numbers: Iterable[Any]) -> str | None:
     return next((code for code, end in _INT_FORMATS if -end <= least and most < end), None)
 
 
+_write_foreign = Writer.write_foreign
 _WRITERS: dict[type, Callable[[Writer, Any, int], None]] = {
     type(None): Writer.write_none,
     bool: Writer.write_bool,
