@@ -205,7 +205,7 @@ def test_lossless_there_and_back(value: Any) -> None:
     assert_same(decode(encoded.any), value)
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, print, 1j, np.longdouble(1)])
+@pytest.mark.parametrize("value", [object(), {object()}, print, np.longdouble(1)])
 def test_what_has_no_form_at_all(value: Any) -> None:
     with pytest.raises(CodecError):
         encode(value)

@@ -193,7 +193,7 @@ class TestRefusals:
             ({"a": 1, (1, object()): 2}, "args.keys()[1][1]"),
             ({(1,): object()}, "args[<tuple>]"),
             ({**dict.fromkeys("abcdefg", 1), "h": [object()]}, "args['h'][0]"),
-            ({1, object()}, "args[1]"),
+            ({object()}, "args[0]"),
             ({"k" * 50: object()}, f"args['{'k' * 39}...]"),
             ([np.array([None])], "args[0]"),
         ],
