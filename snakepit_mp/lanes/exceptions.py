@@ -192,7 +192,7 @@ def _by_shown_value(error: Exception) -> dict[str, Any] | None:
     return _plain_body(type(error), error.args, state)
 
 
-def _plain_body(cls: type, args: Any, state: dict[str, Any]) -> dict[str, Any]:
+def _plain_body(cls: type, args: Any, state: dict[str, Any]) -> dict[str, Any] | None:
     state = {name: fact for name, fact in state.items() if name != "__notes__"}
     body = {"class": (cls.__module__, cls.__qualname__), "args": args, "state": state}
     size = len(codec.encode(body))  # which fails where the facts hold what is not plain

@@ -227,7 +227,7 @@ VALUES: st.SearchStrategy[Any] = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.sampled_from(TYPES), VALUES, st.sampled_from([None, "float32", "float64"]))
 def test_the_normal_form_is_its_own(kind, value, dtype):
     try:
@@ -237,5 +237,7 @@ def test_the_normal_form_is_its_own(kind, value, dtype):
     again = coerce(kind, normal, dtype=dtype)
     assert again is normal
     # Nothing was lost: Python's own comparison sees the same value.
-    equal = normal == value if kind != "embedding" else np.array_equal(normal, value, True)
-    assert np.all(equal) or normal != normal or same(normal, value)
+    if isinstance(normal, np.ndarray):
+        assert np.array_equal(normal, value, equal_nan=True)
+    else:
+        assert normal == value or normal != normal or same(normal, value)
