@@ -23,9 +23,6 @@ ifeq ($(SWITCH),no)
 export SNAKEPIT_MP_IMPL := python
 endif
 
-# Promises in seconds hold on a machine that is not shared; tests stretch them by this factor.
-export SNAKEPIT_MP_TEST_TIMEOUT_FACTOR ?= 3
-
 .PHONY: help develop digits check lint test sanitize bench bench-smoke protos wheel wheels docs clean
 
 help:

@@ -15,8 +15,6 @@ import psutil
 import pytest
 from fix_timeouts import scaled
 
-from snakepit_mp.runtime.cleanup import sweep
-
 _ROUNDS = 50
 _MARK = "SNAKEPIT_MP_TEST_APPLICATION"
 _APPLICATION = Path(__file__).parent.parent / "isolated" / "busy_application.py"
@@ -36,11 +34,14 @@ def _marked(mark: str) -> dict[int, str]:
     return found
 
 
-def _left(mark: str, seconds: float) -> dict[int, str]:
+def _left(mark: str, runtime: Path, seconds: float) -> list[str]:
     limit = time.monotonic() + seconds
-    while (left := _marked(mark)) and time.monotonic() < limit:
+    while True:
+        left = [f"{pid}: {what}" for pid, what in _marked(mark).items()]
+        left += [str(path) for path in runtime.iterdir()]
+        if not left or time.monotonic() > limit:
+            return left
         time.sleep(0.01)
-    return left
 
 
 @pytest.mark.timeout(scaled(300))
@@ -63,8 +64,5 @@ def test_nothing_is_left_of_a_killed_application(tmp_path: Path):
             application.send_signal(signal.SIGKILL)
             application.wait()
 
-        left = _left(mark, scaled(1.0))
+        left = _left(mark, runtime, scaled(1.0))
         assert not left, f"round {round_number}"
-        # Whoever was killed first of all could not tidy up; the next pool does.
-        sweep(runtime)
-        assert list(runtime.iterdir()) == []
