@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from snakepit_mp.config import StoreConfig
-from snakepit_mp.store import crashpoints, fsck
+from snakepit_mp.store import crashpoints
 from snakepit_mp.store.session_store import SessionStore
 
 __all__ = ["FORKS", "assert_intact", "in_child", "kill_at_step", "small_store", "store", "tidied"]
@@ -34,7 +34,7 @@ def tidied(store: SessionStore) -> SessionStore:
 
 def assert_intact(store: SessionStore) -> None:
     """Every page and block is accounted for."""
-    assert fsck.problems(tidied(store)._segment) == []
+    assert tidied(store).verify() == []
 
 
 def in_child(action: Callable[[], object]) -> int:

@@ -3,12 +3,63 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from typing import TypeVar
 
-from ..errors import StoreBusy, StoreClosed
+from ..errors import StoreBusy, StoreClosed, StoreError, StoreFull
 from ..telemetry.logs import logger
+from .layout import STRIPE_COUNT
+from .raw_store import PyRawStore
 
-__all__ = ["Janitor"]
+__all__ = ["Janitor", "Sweeper"]
+
+_T = TypeVar("_T")
+
+#: Seconds that the search for room in a full store may take.
+_ROOM_BUDGET = 0.5
+
+
+class Sweeper:
+    """Removes what has expired, and what dead processes left, a bit at a time."""
+
+    def __init__(self, raw: PyRawStore) -> None:
+        self._raw = raw
+        self._next = 0
+
+    def sweep(self, budget: float) -> int:
+        """Remove expired sessions, stripe by stripe, for about ``budget`` seconds.
+
+        Goes on where the last sweep stopped, at most once around; also finishes what dead
+        processes left. Returns how many sessions were removed.
+        """
+        removed = 0
+        deadline = time.monotonic() + budget
+        self._raw.collect()
+        for _ in range(STRIPE_COUNT):
+            stripe = self._next
+            self._next = (stripe + 1) % STRIPE_COUNT
+            removed += self._raw.sweep(stripe)
+            self._tidy(stripe, deadline)
+            if time.monotonic() > deadline:
+                break
+        return removed
+
+    def tidy(self, stripe: int, budget: float) -> None:
+        """Free what was deleted in a stripe, for about ``budget`` seconds."""
+        self._tidy(stripe, time.monotonic() + budget)
+
+    def _tidy(self, stripe: int, deadline: float) -> None:
+        while self._raw.tidy(stripe) and time.monotonic() < deadline:
+            pass
+
+    def with_room(self, attempt: Callable[[], _T], refusal: type[StoreError] = StoreFull) -> _T:
+        """Try once more after removing what has expired, where there was no room."""
+        try:
+            return attempt()
+        except (StoreFull, refusal):
+            self.sweep(_ROOM_BUDGET)
+        return attempt()
 
 
 class Janitor:

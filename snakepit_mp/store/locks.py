@@ -24,9 +24,16 @@ import threading
 import time
 from types import TracebackType
 
-from ..errors import StoreBusy, StoreClosed
+from . import faults
+from .layout import JANITOR_LOCK, LOCK_COUNT, WORD
 
-__all__ = ["LOCK_TIMEOUT", "Lock", "LockFile"]
+__all__ = ["LOCK_FILE_BYTES", "LOCK_TIMEOUT", "Lock", "LockFile"]
+
+#: Locks that this class gives: of stripes, allocator and janitor. Those of processes are the
+#: compiled twin's.
+_LOCKS = JANITOR_LOCK + 1
+#: A word for each byte that may be locked, those of processes included.
+LOCK_FILE_BYTES = LOCK_COUNT * WORD
 
 #: Seconds until a lock that is not given up means that its holder is stopped.
 LOCK_TIMEOUT = 5.0
@@ -48,27 +55,26 @@ _files_guard = threading.RLock()
 
 
 class LockFile:
-    """All locks of one segment in this process: ``count`` of them, one byte each.
+    """All locks of one segment in this process, one byte each; a file of `LOCK_FILE_BYTES`."""
 
-    The file must have a word for each.
-    """
-
-    def __init__(self, descriptor: int, count: int) -> None:
+    def __init__(self, descriptor: int) -> None:
         self.timeout = LOCK_TIMEOUT
         self.descriptor = descriptor
-        self._map = mmap.mmap(descriptor, 8 * count)
+        self._map = mmap.mmap(descriptor, _LOCKS * WORD)
         self.waiting = memoryview(self._map).cast("Q")
         self._descriptors: list[int] = []
         self._users = 0
-        self._threads = [threading.Lock() for _ in range(count)]
+        #: What the compiled twin keeps for this process.
+        self.process: object = None
+        self._threads = [threading.Lock() for _ in range(_LOCKS)]
 
     @classmethod
-    def open(cls, identity: int, descriptor: int, count: int) -> LockFile:
+    def open(cls, identity: int, descriptor: int) -> LockFile:
         """The one lock file of this process for a segment; takes the descriptor over."""
         with _files_guard:
             file = _files.get(identity)
             if file is None:
-                file = _files[identity] = cls(descriptor, count)
+                file = _files[identity] = cls(descriptor)
             file._descriptors.append(descriptor)
             file._users += 1
             return file
@@ -105,12 +111,6 @@ class LockFile:
             with thread_lock:
                 pass
 
-    def _busy(self, index: int) -> StoreBusy:
-        return StoreBusy(
-            f"lock {index} of the session store was not given up within {self.timeout:g} s: "
-            "a process that is stopped, not dead, holds it"
-        )
-
 
 class Lock:
     """One lock, held while its ``with`` block runs."""
@@ -127,11 +127,11 @@ class Lock:
     def __enter__(self) -> None:
         file = self._file
         if not self._thread.acquire(timeout=file.timeout):
-            raise file._busy(self._index)
+            raise faults.busy(self._index, file.timeout)
         try:
             self._descriptor = file.descriptor
             if self._descriptor < 0:
-                raise StoreClosed("the session store is closed")
+                raise faults.closed()
             if self._how != _EXCLUSIVE and file.waiting[self._index]:
                 self._let_writers_pass()
             try:
@@ -166,7 +166,7 @@ class Lock:
             if error.errno not in _HELD_BY_OTHERS:
                 raise error
             if time.monotonic() > give_up:
-                raise file._busy(self._index)
+                raise faults.busy(self._index, file.timeout)
             if self._how == _EXCLUSIVE:
                 file.waiting[self._index] = time.monotonic_ns() + _WORD_COUNTS
             time.sleep(nap)

@@ -2,62 +2,51 @@
 
 A record is a block of words: a fixed part, then the bytes of its names. What never changes
 after creation is written before the record is reachable; the rest changes through the log,
-save two stamps that are single words (`ACCESSED`, `WORKER`).
+save what `layout` names. A copy of a record has its header, so its words are where `layout`
+says.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import table
-from .segment import WORD, Segment
+from . import faults
+from .blocks import words_for
+from .layout import HIDDEN, INLINE_BYTES, R_NAME, SMALL_HEADER, V_NAME, WORD
+from .places import VariableParts, text
 
 __all__ = [
     "RawSession",
     "RawVariable",
     "SessionInfo",
     "Variable",
-    "inline_words",
-    "is_session",
-    "is_variable",
-    "key",
-    "number_in",
-    "read_block",
-    "read_value",
+    "padded",
     "seconds",
-    "session_name",
     "session_record",
-    "text",
-    "variable_name",
     "variable_record",
 ]
-
-#: Words of a session's record, from its block on.
-TTL, ACCESSED, CREATED, VARIABLES, WORKER = 3, 4, 5, 6, 9
-_SESSION_LENGTHS, _SESSION_NAMES = 10, 11
-
-#: Words of a variable's record, from its block on.
-NUMBER, VERSION, CREATED_AT, UPDATED, FACTS, FACTS_VERSION = 3, 4, 5, 6, 7, 8
-_VARIABLE_LENGTHS, VALUE, VALUE_LENGTH, INLINE = 9, 10, 11, 12
-INLINE_WORDS = 6
-#: Longest encoded value that lives in the record itself.
-INLINE_BYTES = INLINE_WORDS * WORD
-_VARIABLE_NAMES = INLINE + INLINE_WORDS
 
 _SECOND = 10**9
 _LOW = (1 << 32) - 1
 
-_HEADER = 2  # a block's own words, which come before the payload
+#: Hash, TTL, accessed, created, table (3), worker, lengths, programs, watched, number.
+_SESSION = struct.Struct(f"={V_NAME - SMALL_HEADER}Q")
+#: Hash, number, version, created, updated, facts, their version, lengths, value, its length,
+#: the value itself (4), history.
+_VARIABLE = struct.Struct(f"={R_NAME - SMALL_HEADER}Q")
+_HEADER = SMALL_HEADER * WORD
 
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
     """What is known of a session at one moment. Times are seconds since the epoch.
 
-    ``ttl``: seconds of life after the last use, ``None`` for ever. ``last_worker_id``: the
-    worker that ran the session's last call, ``None`` before the first.
+    ``ttl``: seconds of life after the last use, ``None`` for ever. ``last_accessed``: to the
+    second, or an eighth of the TTL where that is less. ``last_worker_id``: the worker that ran
+    the session's last call, ``None`` before the first.
     """
 
     id: str
@@ -66,6 +55,7 @@ class SessionInfo:
     created_at: float
     last_accessed: float
     variable_count: int
+    program_count: int
     last_worker_id: int | None
 
 
@@ -86,38 +76,40 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class RawSession:
-    """A copy of a session's record, to be understood when the lock is no longer held."""
+    """A session's record, understood."""
 
-    name: str
+    key: bytes
     metadata: bytes
     ttl: int
     accessed: int
     created: int
     variables: int
+    programs: int
     worker: int
+    number: int
 
     @classmethod
-    def read(cls, segment: Segment, record: int) -> RawSession:
-        words = segment.words
-        lengths = words[record + _SESSION_LENGTHS]
-        name = segment.read(record + _SESSION_NAMES, lengths & _LOW)
-        start = record + _SESSION_NAMES + _words_of(lengths & _LOW)
-        return cls(
-            name=text(name),
-            metadata=segment.read(start, lengths >> 32),
-            ttl=words[record + TTL],
-            accessed=words[record + ACCESSED],
-            created=words[record + CREATED],
-            variables=words[record + VARIABLES + table.LIVE],
-            worker=words[record + WORKER],
-        )
+    def parse(cls, record: bytes) -> RawSession:
+        fixed = _fixed(_SESSION, record)
+        _, ttl, accessed, created, _, _, live, worker, lengths, programs, _, number = fixed
+        key, metadata = _names(record, V_NAME, lengths)
+        return cls(key, metadata, ttl, accessed, created, live - programs, programs, worker, number)
+
+    @property
+    def name(self) -> str:
+        return _text(self.key)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it holds the programs that belong to no session."""
+        return self.key.startswith(HIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
 class RawVariable:
-    """A copy of a variable's record and value."""
+    """A variable's record, understood, with its facts and its encoded value."""
 
-    name: str
+    key: bytes
     type: str
     number: int
     version: int
@@ -128,23 +120,29 @@ class RawVariable:
     value: bytes
 
     @classmethod
-    def read(cls, segment: Segment, record: int) -> RawVariable:
-        words = segment.words
-        lengths = words[record + _VARIABLE_LENGTHS]
-        name_start = record + _VARIABLE_NAMES
-        type_start = name_start + _words_of(lengths & _LOW)
-        facts = words[record + FACTS]
+    def parse(cls, parts: VariableParts) -> RawVariable:
+        fixed = _fixed(_VARIABLE, parts.record)
+        _, number, version, created, updated, _, facts_version, lengths, *_ = fixed
+        key, type_ = _names(parts.record, R_NAME, lengths)
         return cls(
-            name=text(segment.read(name_start, lengths & _LOW)),
-            type=text(segment.read(type_start, lengths >> 32)),
-            number=words[record + NUMBER],
-            version=words[record + VERSION],
-            created=words[record + CREATED_AT],
-            updated=words[record + UPDATED],
-            facts=read_block(segment, facts) if facts else b"",
-            facts_version=words[record + FACTS_VERSION],
-            value=read_value(segment, record),
+            key=key,
+            type=_text(type_),
+            number=number,
+            version=version,
+            created=created,
+            updated=updated,
+            facts=parts.facts,
+            facts_version=facts_version,
+            value=parts.value,
         )
+
+    @property
+    def name(self) -> str:
+        return _text(self.key.removeprefix(HIDDEN))
+
+    @property
+    def is_program(self) -> bool:
+        return self.key.startswith(HIDDEN)
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -156,116 +154,64 @@ class RawVariable:
         return f"var_{self.name}_{self.number}"
 
 
-def key(name: str) -> bytes:
-    """A name as bytes; every ``str`` has them, lone surrogates included."""
-    return name.encode("utf-8", "surrogatepass")
-
-
-def text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogatepass")
-
-
-def number_in(identifier: str) -> tuple[str, int] | None:
-    """The name and number in a variable's id, ``None`` where it does not look like one."""
-    name, underscore, number = identifier.removeprefix("var_").rpartition("_")
-    if not underscore or not identifier.startswith("var_"):
-        return None
-    return (name, int(number)) if number.isascii() and number.isdigit() else None
-
-
 def seconds(nanoseconds: int) -> float:
     return nanoseconds / _SECOND
 
 
-def is_session(segment: Segment, record: int, name: bytes) -> bool:
-    """Whether a session's record bears this name."""
-    length = segment.words[record + _SESSION_LENGTHS] & _LOW
-    return length == len(name) and segment.read(record + _SESSION_NAMES, length) == name
-
-
-def is_variable(segment: Segment, record: int, name: bytes) -> bool:
-    """Whether a variable's record bears this name."""
-    length = segment.words[record + _VARIABLE_LENGTHS] & _LOW
-    return length == len(name) and segment.read(record + _VARIABLE_NAMES, length) == name
-
-
-def session_name(segment: Segment, record: int) -> bytes:
-    length = segment.words[record + _SESSION_LENGTHS] & _LOW
-    return segment.read(record + _SESSION_NAMES, length)
-
-
-def variable_name(segment: Segment, record: int) -> bytes:
-    length = segment.words[record + _VARIABLE_LENGTHS] & _LOW
-    return segment.read(record + _VARIABLE_NAMES, length)
-
-
-def read_block(segment: Segment, block: int) -> bytes:
-    """A private copy of a block's payload."""
-    return segment.read(block + _HEADER, segment.words[block + 1] & (1 << 56) - 1)
-
-
-def read_value(segment: Segment, record: int) -> bytes:
-    """A private copy of a variable's encoded value."""
-    block = segment.words[record + VALUE]
-    if block:
-        return read_block(segment, block)
-    return segment.read(record + INLINE, segment.words[record + VALUE_LENGTH])
-
-
-def inline_words(data: bytes) -> list[int]:
-    """A short encoded value as the words that hold it."""
-    padded = data.ljust(_words_of(len(data)) * WORD, b"\0")
-    return memoryview(padded).cast("Q").tolist() if padded else []
+def padded(data: bytes) -> bytes:
+    """The same in whole words."""
+    return data.ljust(words_for(len(data)) * WORD, b"\0")
 
 
 def session_record(
-    name: bytes, metadata: bytes, *, digest: int, ttl: int, now: int, wall: int
+    key: bytes, metadata: bytes, *, digest: int, number: int, ttl: int, now: int, wall: int
 ) -> bytes:
     """The payload of a new session's block; ``ttl`` 0 means for ever; nanoseconds."""
-    words = [0] * (_SESSION_NAMES - _HEADER)
-    words[table.HASH - _HEADER] = digest
-    words[TTL - _HEADER] = ttl
-    words[ACCESSED - _HEADER] = now
-    words[CREATED - _HEADER] = wall
-    words[_SESSION_LENGTHS - _HEADER] = len(name) | len(metadata) << 32
-    return _packed(words, name, metadata)
+    lengths = len(key) | len(metadata) << 32
+    fixed = _SESSION.pack(digest, ttl, now, wall, 0, 0, 0, 0, lengths, 0, 0, number)
+    return fixed + padded(key) + metadata
 
 
 def variable_record(
-    name: bytes,
+    key: bytes,
     type_: bytes,
     value: bytes,
     *,
-    block: int,
     digest: int,
     number: int,
     wall: int,
     facts: int,
+    block: int,
+    history: int,
 ) -> bytes:
     """The payload of a new variable's block; ``value`` lies in it unless it has a ``block``."""
-    words = [0] * (_VARIABLE_NAMES - _HEADER)
-    words[table.HASH - _HEADER] = digest
-    words[NUMBER - _HEADER] = number
-    words[VERSION - _HEADER] = 1
-    words[CREATED_AT - _HEADER] = wall
-    words[UPDATED - _HEADER] = wall
-    words[FACTS - _HEADER] = facts
-    words[_VARIABLE_LENGTHS - _HEADER] = len(name) | len(type_) << 32
-    words[VALUE - _HEADER] = block
-    words[VALUE_LENGTH - _HEADER] = len(value)
-    if not block:
-        inline = inline_words(value)
-        words[INLINE - _HEADER : INLINE - _HEADER + len(inline)] = inline
-    return _packed(words, name, type_)
+    inline = b"" if block else value
+    words = memoryview(inline.ljust(INLINE_BYTES, b"\0")).cast("Q")
+    lengths = len(key) | len(type_) << 32
+    fixed = _VARIABLE.pack(
+        digest, number, 1, wall, wall, facts, 0, lengths, block, len(value), *words, history
+    )
+    return fixed + padded(key) + type_
 
 
-def _words_of(length: int) -> int:
-    return -(-length // WORD)
+def _fixed(layout: struct.Struct, record: bytes) -> tuple[int, ...]:
+    if len(record) < _HEADER + layout.size:
+        raise faults.damaged("a record is too short")
+    return layout.unpack_from(record, _HEADER)
 
 
-def _packed(words: list[int], first: bytes, second: bytes) -> bytes:
-    fixed = bytearray(len(words) * WORD)
-    view = memoryview(fixed).cast("Q")
-    for index, word in enumerate(words):
-        view[index] = word
-    return bytes(fixed) + first.ljust(_words_of(len(first)) * WORD, b"\0") + second
+def _names(record: bytes, word: int, lengths: int) -> tuple[bytes, bytes]:
+    """The two texts from a word on; the second begins with a word of its own."""
+    first, second = lengths & _LOW, lengths >> 32
+    start = word * WORD
+    middle = start + words_for(first) * WORD
+    if middle + second > len(record):
+        raise faults.damaged("a record is shorter than its names")
+    return record[start : start + first], record[middle : middle + second]
+
+
+def _text(key: bytes) -> str:
+    try:
+        return text(key)
+    except UnicodeDecodeError as error:
+        raise faults.damaged("a name is no text") from error

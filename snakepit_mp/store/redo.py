@@ -1,17 +1,17 @@
 """How do many words change at once? A redo log that one aligned 8-byte store commits.
 
 An operation collects its writes in a `Transaction`, which reads its own writes. The log
-writes them to shared memory, then stores their place in the log's commit word: from that
-instant on they have happened. Then it applies them and clears the word. Whoever takes the
-lock and finds the word set applies them again: absolute values, so as often as needed.
+writes them to shared memory, says where they are, then makes its commit word odd: from that
+instant on they have happened. Then it applies them and makes the word even again. Whoever
+takes the lock and finds it odd applies them again: absolute values, so as often as needed.
+The word only rises, so a reader of the compiled twin sees that something has changed.
 """
 
 from __future__ import annotations
 
 from array import array
 
-from ..errors import StoreError
-from . import crashpoints
+from . import crashpoints, faults
 from .segment import Segment
 
 __all__ = ["RedoLog", "Transaction"]
@@ -35,18 +35,18 @@ class Transaction:
 
 
 class RedoLog:
-    """One log: its commit word, and the place of its entries.
+    """One log: its commit word, the word that says where its entries are, and their usual place.
 
     ``capacity`` counts entries (two words each). ``owner`` is the first half of its labels.
     """
 
-    __slots__ = ("_labels", "area", "capacity", "commit_word", "segment")
+    __slots__ = ("_labels", "area", "at_word", "capacity", "commit_word", "segment")
 
     def __init__(
-        self, segment: Segment, owner: str, commit_word: int, area: int, capacity: int
+        self, segment: Segment, owner: str, words: tuple[int, int], area: int, capacity: int
     ) -> None:
         self.segment = segment
-        self.commit_word = commit_word
+        self.commit_word, self.at_word = words
         self.area = area
         self.capacity = capacity
         self._labels = [
@@ -56,38 +56,38 @@ class RedoLog:
     @property
     def pending(self) -> bool:
         """Whether a committed log waits to be applied."""
-        return self.segment.words[self.commit_word] != 0
+        return self.segment.words[self.commit_word] & 1 == 1
 
-    def run(self, writes: dict[int, int], area: int | None = None) -> None:
+    def run(self, writes: dict[int, int], area: int = 0) -> None:
         """Perform the writes, all or none. ``area`` is another place for a longer list."""
         words = self.segment.words
-        place = self.area if area is None else area
         flat = array("Q", [len(writes)])
         for item in writes.items():
             flat.extend(item)
+        place = area or self.area
         words[place : place + len(flat)] = flat
+        words[self.at_word] = area
         logged, committed, _, applied, cleared = self._labels
         crashpoints.step(logged)
-        words[self.commit_word] = place  # the commit
+        words[self.commit_word] += 1  # odd: the commit
         crashpoints.step(committed)
         self._apply(writes)
         crashpoints.step(applied)
-        words[self.commit_word] = 0
+        words[self.commit_word] += 1
         crashpoints.step(cleared)
 
-    def replay(self) -> None:
-        """Finish what a dead process had committed, if anything."""
+    def replay(self) -> bool:
+        """Finish what a dead process had committed; whether there was anything."""
+        if not self.pending:
+            return False
         words = self.segment.words
-        place = words[self.commit_word]
-        if place == 0:
-            return
-        self._check(place)
-        count = words[place]
-        entries = words[place + 1 : place + 1 + 2 * count].tolist()
+        place = self._place()
+        entries = words[place + 1 : place + 1 + 2 * words[place]].tolist()
         self._apply(dict(zip(entries[::2], entries[1::2], strict=True)))
         crashpoints.step(self._labels[3])
-        words[self.commit_word] = 0
+        words[self.commit_word] += 1
         crashpoints.step(self._labels[4])
+        return True
 
     def _apply(self, writes: dict[int, int]) -> None:
         words, half = self.segment.words, len(writes) // 2
@@ -96,9 +96,14 @@ class RedoLog:
                 crashpoints.step(self._labels[2])
             words[index] = value
 
-    def _check(self, place: int) -> None:
+    def _place(self) -> int:
         words = self.segment.words
-        in_heap = self.segment.heap <= place < len(words)
-        fits = in_heap or (place == self.area and words[place] <= self.capacity)
-        if not fits or place + 1 + 2 * words[place] > len(words):
-            raise StoreError("the session store is damaged: a log lies outside its place")
+        place = words[self.at_word]
+        if place == 0:
+            fits = words[self.area] <= self.capacity
+        else:
+            inside = self.segment.heap <= place < len(words)
+            fits = inside and place + 1 + 2 * words[place] <= len(words)
+        if not fits:
+            raise faults.damaged("a log lies outside its place")
+        return place or self.area

@@ -5,7 +5,7 @@ The file has its final, virtual size from the start; memory appears where it is 
 nothing is left behind when every process is killed. A second, tiny file carries the locks.
 
 All offsets inside are indices of 8-byte words: ``words[i] = x`` is one aligned 8-byte
-store, the unit that a kill cannot split. ``docs/memory-layout.md`` draws the layout.
+store, the unit that a kill cannot split. `layout` says what is where.
 """
 
 from __future__ import annotations
@@ -16,47 +16,37 @@ import fcntl
 import mmap
 import os
 import tempfile
+from pathlib import Path
 
-from ..errors import StoreClosed, StoreFull, StoreMismatch
-from . import crashpoints
+from ..errors import StoreFull, StoreMismatch
+from . import crashpoints, faults
+from .layout import (
+    DESCRIPTOR_WORDS,
+    DESCRIPTORS,
+    FAMILY,
+    IDENTITY,
+    LAYOUT_VERSION,
+    MAGIC,
+    MAGIC_VALUE,
+    NAMESPACE,
+    PAGE_BYTES,
+    PAGE_WORDS,
+    PROCESSES,
+    READY,
+    READY_VALUE,
+    SEED,
+    SIZE,
+    STRIPE_WORDS,
+    STRIPES,
+    VERSION,
+    WORD,
+)
 
-__all__ = [
-    "ALLOCATOR",
-    "DESCRIPTORS",
-    "DESCRIPTOR_WORDS",
-    "PAGE_BYTES",
-    "PAGE_WORDS",
-    "STRIPES",
-    "STRIPE_COUNT",
-    "STRIPE_WORDS",
-    "WORD",
-    "Segment",
-    "anonymous_file",
-]
-
-WORD = 8
-STRIPE_COUNT = 256
-STRIPE_WORDS = 128
-PAGE_WORDS = 2048
-PAGE_BYTES = PAGE_WORDS * WORD
-DESCRIPTOR_WORDS = 4
-
-# Word indices of the parts; the heap begins where the descriptors end, on a page boundary.
-ALLOCATOR = 512
-STRIPES = 4096
-DESCRIPTORS = STRIPES + STRIPE_COUNT * STRIPE_WORDS
-
-# The header's words.
-_MAGIC, _VERSION, _FAMILY, _SIZE, _ID, _SEED, _READY = 0, 1, 2, 3, 4, 5, 7
-
-_MAGIC_VALUE = int.from_bytes(b"SNAKEPIT", "big")
-_LAYOUT_VERSION = 1
-#: Who may share the segment: processes that use byte-range locks for reads and writes.
-_FAMILY_LOCKED = 1
-_READY_VALUE = 1
+__all__ = ["Segment", "anonymous_file"]
 
 _LARGEST = 64 << 30
-_SMALLEST = 4 << 20
+#: It must hold the parts of fixed size, and some pages.
+_SMALLEST = 16 << 20
 
 #: What an operating system answers where memory or a quota is used up.
 _FULL = frozenset({errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EDQUOT, errno.EPERM})
@@ -95,8 +85,15 @@ def _reserve(descriptor: int, offset: int, length: int) -> None:
         os.pwrite(descriptor, zeros[: offset + length - start], start)
 
 
+def _namespace() -> int:
+    """What tells this PID namespace from others; 0 where there are none."""
+    # Process numbers in the segment mean something in one namespace only.
+    namespace = Path("/proc/self/ns/pid")
+    return namespace.stat().st_ino if namespace.exists() else 0
+
+
 class Segment:
-    """The mapped memory file: ``words`` (unsigned 64-bit) and ``data`` (the same bytes).
+    """The mapped ``memory`` file: ``words`` (unsigned 64-bit) and ``data`` (the same bytes).
 
     Made by `create` in the application and by `attach` everywhere else.
     """
@@ -104,10 +101,10 @@ class Segment:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
-        self._map = mmap.mmap(descriptor, self.size)
+        self.memory = mmap.mmap(descriptor, self.size)
         if hasattr(mmap, "MADV_DONTDUMP"):
-            self._map.madvise(mmap.MADV_DONTDUMP)
-        self.data = memoryview(self._map)
+            self.memory.madvise(mmap.MADV_DONTDUMP)
+        self.data = memoryview(self.memory)
         self.words: memoryview[int] = self.data.cast("Q")
         self.max_pages = _pages_for(self.size)
         heap = DESCRIPTORS + self.max_pages * DESCRIPTOR_WORDS
@@ -116,10 +113,10 @@ class Segment:
         self.closed = False
 
     @classmethod
-    def create(cls, max_bytes: int) -> Segment:
+    def create(cls, max_bytes: int, family: int) -> Segment:
         """Make a segment that can hold ``max_bytes``, or less where limits refuse the size.
 
-        Address space costs nothing, so the first try is generous.
+        Address space costs nothing, so the first try is generous. ``family``: see `layout`.
         """
         size = _LARGEST
         while size < 2 * max_bytes:
@@ -132,71 +129,74 @@ class Segment:
                 if error.errno not in _FULL or size // 4 < _SMALLEST:
                     raise StoreFull(f"no memory for a session store: {error}") from error
                 size //= 4
-        segment._write_header()
+        segment._write_header(family)
         return segment
 
     @classmethod
     def _of_size(cls, size: int) -> Segment:
         descriptor = anonymous_file("snakepit_mp", size)
         try:
-            _reserve(descriptor, 0, DESCRIPTORS * WORD)
+            _reserve(descriptor, 0, PROCESSES * WORD)
             return cls(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
 
     @classmethod
-    def attach(cls, descriptor: int) -> Segment:
+    def attach(cls, descriptor: int, family: int) -> Segment:
         """Map a segment made by another process; the descriptor belongs to it from now on.
 
-        Raises `StoreMismatch` for anything that this class did not make.
+        Raises `StoreMismatch` for anything that cannot be shared.
         """
         try:
-            if os.fstat(descriptor).st_size < _SMALLEST // 4:
+            if os.fstat(descriptor).st_size < _SMALLEST:
                 raise StoreMismatch("the file is too small to be a session store")
             segment = cls(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
-        problem = segment._mismatch()
+        problem = segment._mismatch(family)
         if problem is not None:
             segment.close()
             raise StoreMismatch(f"cannot share this session store: {problem}")
         return segment
 
-    def _write_header(self) -> None:
+    def _write_header(self, family: int) -> None:
         words = self.words
-        words[_MAGIC] = _MAGIC_VALUE
-        words[_VERSION] = _LAYOUT_VERSION
-        words[_FAMILY] = _FAMILY_LOCKED
-        words[_SIZE] = self.size
+        words[MAGIC] = MAGIC_VALUE
+        words[VERSION] = LAYOUT_VERSION
+        words[FAMILY] = family
+        words[SIZE] = self.size
         random = memoryview(os.urandom(3 * WORD)).cast("Q")
-        words[_ID], words[_SEED], words[_SEED + 1] = random
-        words[_READY] = _READY_VALUE  # last: whoever sees it sees the rest
+        words[IDENTITY], words[SEED], words[SEED + 1] = random
+        words[NAMESPACE] = _namespace()
+        words[READY] = READY_VALUE  # last: whoever sees it sees the rest
 
-    def _mismatch(self) -> str | None:
-        found = self.words[_MAGIC : _READY + 1].tolist()
-        if found[_MAGIC] != _MAGIC_VALUE:
+    def _mismatch(self, family: int) -> str | None:
+        found = self.words[MAGIC : NAMESPACE + 1].tolist()
+        if found[MAGIC] != MAGIC_VALUE:
             return "it is none, or of another byte order"
-        if found[_VERSION] != _LAYOUT_VERSION:
-            return f"its layout is version {found[_VERSION]}, this library's is {_LAYOUT_VERSION}"
-        if found[_FAMILY] != _FAMILY_LOCKED:
+        if found[VERSION] != LAYOUT_VERSION:
+            return f"its layout is version {found[VERSION]}, this library's is {LAYOUT_VERSION}"
+        if found[FAMILY] != family:
             return "it was made by the other implementation (compiled or pure Python)"
-        if found[_SIZE] != self.size:
+        if found[SIZE] != self.size:
             return "its size is not the one it was made with"
-        if found[_READY] != _READY_VALUE:
+        if found[READY] != READY_VALUE:
             return "its maker died before it was ready"
+        if found[NAMESPACE] != _namespace():
+            return "its processes are those of another PID namespace"
         return None
 
     @property
     def identity(self) -> int:
         """A number that tells this segment from others."""
-        return self.words[_ID]
+        return self.words[IDENTITY]
 
     @property
     def seed(self) -> bytes:
         """The key of the hash of names: 16 bytes, random."""
-        return bytes(self.data[_SEED * WORD : _READY * WORD])
+        return bytes(self.data[SEED * WORD : READY * WORD])
 
     def base_of(self, stripe: int) -> int:
         """Word index of a stripe's record."""
@@ -219,7 +219,7 @@ class Segment:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise StoreFull(f"the machine has no memory left for the store: {error}") from error
+            raise faults.no_memory() from error
         crashpoints.step("segment.grown")
 
     def read(self, word: int, length: int) -> bytes:
@@ -233,7 +233,7 @@ class Segment:
 
     def require_open(self) -> None:
         if self.closed:
-            raise StoreClosed("the session store is closed")
+            raise faults.closed()
 
     def close(self) -> None:
         """Unmap it here; other processes keep it. Nobody may be inside an operation."""
@@ -241,5 +241,5 @@ class Segment:
         self.words.release()
         self.data.release()
         with contextlib.suppress(BufferError):  # a view is still held: unmapped with it
-            self._map.close()
+            self.memory.close()
         os.close(self.descriptor)

@@ -8,45 +8,41 @@ old or the new state, which the next caller finds in order.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
+import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from ..config import StoreConfig
-from ..errors import (
-    ConfigError,
-    SessionLimitReached,
-    SessionNotFound,
-    SnakepitError,
-    StoreError,
-    StoreFull,
-)
-from ..values.codec import decode, encode
-from .allocator import ALLOCATOR_LOCK, FREE_PAGES, PAGES, SESSIONS, Allocator
+from ..errors import ConfigError, SessionLimitReached, StoreBusy, StoreClosed, StoreError
+from ..values.codec import encode
+from . import faults, shown, verify
+from .changes import Changes
 from .facts import Facts
-from .janitor import Janitor
-from .locks import LockFile
-from .records import RawSession, RawVariable, SessionInfo, Variable, seconds
-from .segment import PAGE_BYTES, Segment, anonymous_file
-from .sessions import Place, Sessions
-from .stripe import Stripes
-from .variables import NewVariable, Update, Variables, not_found
+from .janitor import Janitor, Sweeper
+from .layout import FREE_PAGES, HIDDEN, PAGE_BYTES, PAGES, STRIPE_COUNT
+from .locks import LOCK_FILE_BYTES, LockFile
+from .places import Keys, Limits, NewVariable, Place, text
+from .raw_store import PyRawStore, RawStore
+from .records import RawSession, RawVariable, SessionInfo, Variable
+from .segment import Segment, anonymous_file
+from .sessions import session_count
 
 __all__ = ["SessionStore"]
 
-_T = TypeVar("_T")
-
 _SECOND = 10**9
-_FACTS_KEPT = 4_096
-#: Seconds that a sweep of the janitor, and the search for room in a full store, may take.
-_SWEEP_BUDGET, _ROOM_BUDGET = 0.05, 0.5
+#: Seconds that a sweep of the janitor, and the caller of a delete, spend on freeing memory.
+_SWEEP_BUDGET, _TIDY_BUDGET = 0.05, 0.02
 
 
-def _release(segment: Segment, locks: LockFile) -> None:
+def _release(raw: PyRawStore, segment: Segment, locks: LockFile) -> None:
     identity = segment.identity
+    raw.close()
     segment.close()
     locks.close(identity)
 
@@ -61,8 +57,9 @@ class SessionStore:
 
     def __init__(self, config: StoreConfig | None = None) -> None:
         config = StoreConfig() if config is None else config
-        segment = Segment.create(config.max_bytes or 0)
-        self._set_up(segment, anonymous_file("snakepit_mp-locks", PAGE_BYTES), config)
+        segment = Segment.create(config.max_bytes or 0, RawStore.family)
+        self._set_up(segment, anonymous_file("snakepit_mp-locks", LOCK_FILE_BYTES), config)
+        self._raw.create_session(self._keys.hidden_place(), 0, b"", True)
 
     @classmethod
     def attach(cls, descriptors: Iterable[int], config: StoreConfig) -> SessionStore:
@@ -72,7 +69,7 @@ class SessionStore:
         """
         memory, locks = descriptors
         try:
-            segment = Segment.attach(memory)
+            segment = Segment.attach(memory, RawStore.family)
         except BaseException:
             os.close(locks)
             raise
@@ -84,17 +81,18 @@ class SessionStore:
         self.config = config
         self._segment = segment
         self._lock_descriptor = lock_descriptor
-        self._locks = LockFile.open(segment.identity, lock_descriptor, ALLOCATOR_LOCK + 1)
-        self._finalizer = weakref.finalize(self, _release, segment, self._locks)
-        self._finalizer.atexit = False
-        allocator = Allocator(segment, self._locks, config.max_bytes or 0, config.max_sessions)
-        stripes = Stripes(segment, self._locks, allocator)
-        self._sessions = Sessions(segment, stripes)
-        self._variables = Variables(
-            segment, stripes, self._sessions, config.max_variables_per_session
+        self._locks = LockFile.open(segment.identity, lock_descriptor)
+        limits = Limits(
+            config.max_bytes or 0, config.max_sessions, config.max_variables_per_session
         )
-        self._facts: dict[tuple[str, str], Facts] = {}
+        self._raw = RawStore(segment, self._locks, limits)
+        self._finalizer = weakref.finalize(self, _release, self._raw, segment, self._locks)
+        self._finalizer.atexit = False
+        self._keys = Keys(segment.seed)
+        self._sweeper = Sweeper(self._raw)
+        self._changes = Changes(self._raw, self._keys, self._sweeper)
         self._janitor: Janitor | None = None
+        self._frozen: int | None = None
 
     # Processes.
 
@@ -105,7 +103,7 @@ class SessionStore:
 
     def after_fork(self) -> None:
         """Drop what belongs to threads of the parent; the first call in a forked process."""
-        self._locks.renew()
+        self._raw.after_fork()
         self._janitor = None
 
     def start_sweeping(self) -> None:
@@ -116,7 +114,7 @@ class SessionStore:
         """
         self._segment.require_open()
         if self._janitor is None:
-            sweep = functools.partial(self._sessions.sweep, _SWEEP_BUDGET)
+            sweep = functools.partial(self._sweeper.sweep, _SWEEP_BUDGET)
             self._janitor = Janitor(sweep, self.config.sweep_interval)
 
     def close(self) -> None:
@@ -146,7 +144,7 @@ class SessionStore:
         words = self._segment.words
         used = (words[PAGES] - words[FREE_PAGES]) * PAGE_BYTES
         return (
-            f"<SessionStore: {words[SESSIONS]} sessions, {used:,} of at most "
+            f"<SessionStore: {session_count(self._segment)} sessions, {used:,} of at most "
             f"{self.config.max_bytes:,} bytes>"
         )
 
@@ -169,41 +167,49 @@ class SessionStore:
         place = self._place(os.urandom(16).hex() if session_id is None else session_id)
         lifetime = self._lifetime(ttl)
         extra = encode(dict(metadata), root="metadata") if metadata else b""
-        raw = self._with_room(
-            lambda: self._sessions.create(place, lifetime, extra, exist_ok), SessionLimitReached
-        )
-        return self._info(raw)
+        attempt = functools.partial(self._raw.create_session, place, lifetime, extra, exist_ok)
+        return self._info(self._sweeper.with_room(attempt, SessionLimitReached))
 
     def get_session(self, session_id: str) -> SessionInfo:
         """What is known of a session; counts as a use. Raises `SessionNotFound`."""
-        return self._info(self._sessions.read(self._place(session_id)))
+        return self._info(self._raw.session(self._place(session_id)))
 
     def touch_session(self, session_id: str) -> None:
         """Begin its TTL anew. Raises `SessionNotFound`."""
-        self._sessions.touch(self._place(session_id))
+        self._raw.touch(self._place(session_id))
 
     def exists(self, session_id: str) -> bool:
         """Whether there is such a session; does not count as a use."""
-        return self._sessions.exists(self._place(session_id))
+        return self._raw.session_exists(self._place(session_id))
 
     def note_worker(self, session_id: str, worker_id: int) -> None:
         """Record which worker runs the session's call. Raises `SessionNotFound`."""
-        self._sessions.note_worker(self._place(session_id), worker_id)
+        self._raw.note_worker(self._place(session_id), worker_id)
 
     def list_sessions(self, pattern: str = "*") -> list[SessionInfo]:
         """Sessions whose id matches a glob, oldest first; does not count as a use."""
-        return [self._info(raw) for raw in self._sessions.matching(pattern)]
+        records = (self._raw.sessions(stripe) for stripe in range(STRIPE_COUNT))
+        found = [
+            record
+            for record in map(RawSession.parse, itertools.chain.from_iterable(records))
+            if not record.hidden and fnmatchcase(record.name, pattern)
+        ]
+        found.sort(key=lambda record: (record.created, record.name))
+        return [shown.session_info(record, self._now()) for record in found]
 
     def delete_session(self, session_id: str) -> int:
         """Delete a session with its variables, and return how many these were.
 
         One atomic step however much it holds. Raises `SessionNotFound`.
         """
-        return self._sessions.delete(self._place(session_id))
+        place = self._place(session_id)
+        count = self._raw.delete_session(place)
+        self._sweeper.tidy(place.stripe, _TIDY_BUDGET)
+        return count
 
     def cleanup_expired_sessions(self) -> int:
         """Remove every session whose TTL is over now, and return how many these were."""
-        return self._sessions.sweep(math.inf)
+        return self._sweeper.sweep(math.inf)
 
     # Variables.
 
@@ -225,17 +231,23 @@ class SessionStore:
         `SessionNotFound`, `SessionLimitReached`, `StoreFull`.
         """
         place = self._place(session_id)
-        facts = Facts.given(_checked("variable name", name), type, value, constraints, metadata)
-        new = NewVariable(name, facts.type, facts.prepare(value), facts.encoded())
-        return _variable(self._with_room(lambda: self._variables.register(place, new, exist_ok)))
+        key = self._keys.variable(shown.checked("variable name", name))
+        facts = Facts.given(name, type, value, constraints, metadata)
+        new = NewVariable(facts.type.encode(), facts.prepare(value), facts.encoded())
+        attempt = functools.partial(self._raw.register, place, key, new, exist_ok)
+        return shown.variable(RawVariable.parse(self._sweeper.with_room(attempt)))
 
     def get_variable(self, session_id: str, name: str) -> Variable:
         """A variable by name or id. Raises `SessionNotFound`, `VariableNotFound`."""
-        return _variable(self._variables.read(self._place(session_id), name))
+        key = self._keys.variable(name)
+        return shown.variable(self._changes.read(self._place(session_id), key))
 
     def get_value(self, session_id: str, name: str) -> Any:
-        """The value alone; arrays are read-only. Raises as `get_variable`."""
-        return decode(self._variables.read_value(self._place(session_id), name))
+        """The value alone; arrays are read-only, and so are long bytes, as a memoryview.
+
+        Raises as `get_variable`.
+        """
+        return self._raw.value(self._place(session_id), self._keys.variable(name))
 
     def get_variables(
         self, session_id: str, names: Iterable[str], *, missing_ok: bool = False
@@ -245,24 +257,31 @@ class SessionStore:
         One that does not exist raises `VariableNotFound`; with ``missing_ok`` it is left out.
         """
         place = self._place(session_id)
-        found = self._variables.read_many(place, list(names))
-        missing = next((name for name, raw in found.items() if raw is None), None)
-        if missing is not None and not missing_ok:
-            raise not_found(place, missing)
-        return {name: _variable(raw) for name, raw in found.items() if raw is not None}
+        keys = [self._keys.variable(name) for name in names]
+        found = {}
+        for key, parts in zip(keys, self._raw.variables(place, keys), strict=True):
+            if parts is not None:
+                found[key.name] = shown.variable(RawVariable.parse(parts))
+            elif not missing_ok:
+                raise faults.variable_not_found(place, key)
+        return found
 
     def has_variable(self, session_id: str, name: str) -> bool:
         """Whether there is a variable of that name or id. Raises `SessionNotFound`."""
-        return self._variables.contains(self._place(session_id), name)
+        return self._raw.contains(self._place(session_id), self._keys.variable(name))
 
     def variable_names(self, session_id: str) -> list[str]:
         """The names of all variables, in the order of creation. Raises `SessionNotFound`."""
-        return self._variables.names(self._place(session_id))
+        found = sorted(self._raw.names(self._place(session_id)))
+        return [text(key) for _, key in found if not key.startswith(HIDDEN)]
 
     def list_variables(self, session_id: str, pattern: str = "*") -> list[Variable]:
         """Variables whose name matches a glob, in the order of creation, of one moment."""
+        found = map(RawVariable.parse, self._raw.all_variables(self._place(session_id)))
         return [
-            _variable(raw) for raw in self._variables.matching(self._place(session_id), pattern)
+            shown.variable(record)
+            for record in sorted(found, key=lambda record: record.number)
+            if not record.is_program and fnmatchcase(record.name, pattern)
         ]
 
     def update_variable(
@@ -274,7 +293,7 @@ class SessionStore:
         `register_variable` and `get_variable`; the old value stays then.
         """
         place = self._place(session_id)
-        return self._update(place, {name: value}, {name: expected_version})[name]
+        return self._changes.update(place, {name: value}, {name: expected_version})[name]
 
     def update_variables(
         self, session_id: str, values: Mapping[str, Any], *, atomic: bool = True
@@ -286,44 +305,9 @@ class SessionStore:
         """
         place = self._place(session_id)
         if atomic:
-            return dict(self._update(place, values, {}))
-        self._sessions.touch(place)
-        return {name: self._outcome(place, name, value) for name, value in values.items()}
-
-    def _outcome(self, place: Place, name: str, value: Any) -> int | SnakepitError:
-        try:
-            return self._update(place, {name: value}, {})[name]
-        except SessionNotFound:
-            raise
-        except SnakepitError as error:
-            return error
-
-    def _update(
-        self, place: Place, values: Mapping[str, Any], expected: Mapping[str, int | None]
-    ) -> dict[str, int]:
-        while True:
-            updates = [self._prepare(place, name, value) for name, value in values.items()]
-            done = self._with_room(
-                functools.partial(self._variables.write, place, updates, expected)
-            )
-            if done is not None:
-                return done
-            for name in values:  # somebody replaced a variable or its constraints: check again
-                self._facts.pop((place.name, name), None)
-
-    def _prepare(self, place: Place, name: str, value: Any) -> Update:
-        """Check and encode a value against what is known of its variable."""
-        facts = self._facts.get((place.name, name))
-        if facts is not None:
-            try:
-                return Update(name, facts.prepare(value), facts.identity)
-            except SnakepitError:
-                pass  # perhaps only by what was known: the true facts decide
-        facts = Facts.of(self._variables.read(place, name))
-        if len(self._facts) >= _FACTS_KEPT:
-            self._facts.clear()
-        self._facts[place.name, name] = facts
-        return Update(name, facts.prepare(value), facts.identity)
+            return dict(self._changes.update(place, values, {}))
+        self._raw.touch(place)
+        return {name: self._changes.outcome(place, name, value) for name, value in values.items()}
 
     def set_constraints(
         self, session_id: str, name: str, constraints: Mapping[str, Any] | None
@@ -332,23 +316,35 @@ class SessionStore:
 
         Raises `ConstraintError`, `ConstraintViolation`, and as `get_variable`.
         """
-        place = self._place(session_id)
-        while True:
-            seen = self._variables.read(place, name)
-            facts = Facts.of(seen).under(constraints)
-            facts.prepare(decode(seen.value))
-            encoded = facts.encoded()
-            if self._with_room(functools.partial(self._variables.constrain, place, seen, encoded)):
-                return _variable(seen, facts)
+        key = self._keys.variable(name)
+        return self._changes.constrain(self._place(session_id), key, constraints)
 
     def delete_variable(self, session_id: str, name: str) -> None:
         """Delete a variable by name or id. Raises `SessionNotFound`, `VariableNotFound`."""
-        self._variables.delete(self._place(session_id), name)
+        self._raw.delete_variable(self._place(session_id), self._keys.variable(name))
+
+    # The whole store.
+
+    def verify(self) -> list[str]:
+        """What is wrong with the memory, a sentence each; empty where all is well.
+
+        Nobody else reads or writes meanwhile. Raises `StoreBusy`, `StoreClosed`.
+        """
+        try:
+            with self._raw.hold():
+                return verify.problems(self._segment)
+        except (StoreBusy, StoreClosed):
+            raise
+        except StoreError as error:  # it cannot even be repaired
+            return [str(error)]
 
     # What the calls share.
 
     def _place(self, session_id: str) -> Place:
-        return self._sessions.place(_checked("session id", session_id))
+        return self._keys.place(shown.checked("session id", session_id))
+
+    def _info(self, record: bytes) -> SessionInfo:
+        return shown.session_info(RawSession.parse(record), self._now())
 
     def _lifetime(self, ttl: float | None) -> int:
         ttl = self.config.session_ttl if ttl is None else ttl
@@ -358,45 +354,10 @@ class SessionStore:
             raise ConfigError(f"ttl must be a number of seconds above 0, not {ttl!r}")
         return min(max(int(ttl * _SECOND), 1), (1 << 63) - 1)
 
-    def _with_room(self, attempt: Callable[[], _T], refusal: type[StoreError] = StoreFull) -> _T:
-        """Try once more after removing what has expired, where there was no room."""
-        try:
-            return attempt()
-        except (StoreFull, refusal):
-            self._sessions.sweep(_ROOM_BUDGET)
-        return attempt()
+    def _now(self) -> int:
+        return time.monotonic_ns() if self._frozen is None else self._frozen
 
-    def _info(self, raw: RawSession) -> SessionInfo:
-        age = seconds(self._sessions.monotonic() - raw.accessed)
-        return SessionInfo(
-            id=raw.name,
-            metadata=decode(raw.metadata) if raw.metadata else {},
-            ttl=seconds(raw.ttl) if raw.ttl else None,
-            created_at=seconds(raw.created),
-            last_accessed=seconds(self._sessions.wall()) - age,
-            variable_count=raw.variables,
-            last_worker_id=raw.worker - 1 if raw.worker else None,
-        )
-
-
-def _checked(what: str, name: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"a {what} must be a str, not {type(name).__name__}")
-    if not name:
-        raise ConfigError(f"a {what} must not be empty")
-    return name
-
-
-def _variable(raw: RawVariable, facts: Facts | None = None) -> Variable:
-    facts = Facts.of(raw) if facts is None else facts
-    return Variable(
-        id=raw.id,
-        name=raw.name,
-        type=raw.type,
-        value=decode(raw.value),
-        constraints=facts.constraints,
-        metadata=facts.metadata,
-        version=raw.version,
-        created_at=seconds(raw.created),
-        updated_at=seconds(raw.updated),
-    )
+    def _freeze_clock(self, now: int | None) -> None:
+        """For tests: the time of TTLs stands still at so many nanoseconds, or goes on."""
+        self._frozen = now
+        self._raw.freeze_clock(now)

@@ -2,193 +2,236 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import time
-from collections.abc import Callable
-from fnmatch import fnmatchcase
-from typing import NamedTuple
 
-from ..errors import SessionNotFound, StoreError
-from . import records, table
-from .allocator import Kind
-from .records import RawSession
-from .segment import STRIPE_COUNT, Segment
-from .stripe import INDEX, Stripes
+from . import faults, table
+from .blocks import Words, length_of, record_of
+from .layout import (
+    HIDDEN,
+    PAGE_BYTES,
+    PAGES,
+    S_BELL,
+    S_INDEX,
+    S_NUMBERS,
+    SMALL_MOST,
+    STAMP_EVERY,
+    STRIPE_COUNT,
+    STRIPE_WORDS,
+    STRIPES,
+    T_LIVE,
+    V_ACCESSED,
+    V_LENGTHS,
+    V_NAME,
+    V_PROGRAMS,
+    V_TTL,
+    V_VARIABLES,
+    V_WATCHED,
+    V_WORKER,
+    WATCH_LEASE,
+    Kind,
+)
+from .places import Place
+from .records import session_record
+from .segment import Segment
+from .stripe import Operation, Stripes
 
-__all__ = ["Place", "Sessions", "digest_of"]
+__all__ = ["Clock", "Sessions", "name_of", "session_count"]
 
-_PLACES_KEPT = 16_384
-#: Seconds that the caller of a delete spends on freeing blocks.
-_TIDY_BUDGET = 0.02
-
-
-class Place(NamedTuple):
-    """Where a session is looked for, whether it exists or not."""
-
-    name: str
-    key: bytes
-    digest: int
-    stripe: int
+_LOW = (1 << 32) - 1
+#: Expired sessions that go in one commit: two entries of the log each.
+_SWEPT_AT_ONCE = 32
 
 
-def digest_of(seed: bytes, key: bytes) -> int:
-    """The 64-bit hash of a name; keyed, so that nobody can choose names that collide."""
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8, key=seed).digest(), "little")
+class Clock:
+    """Nanoseconds: `monotonic` of TTLs, which a test may freeze, `wall` of what is shown."""
+
+    def __init__(self) -> None:
+        self.frozen: int | None = None
+
+    def monotonic(self) -> int:
+        return time.monotonic_ns() if self.frozen is None else self.frozen
+
+    def wall(self) -> int:
+        return time.time_ns()
 
 
-def _place_of(seed: bytes, name: str) -> Place:
-    key = records.key(name)
-    digest = digest_of(seed, key)
-    return Place(name, key, digest, digest % STRIPE_COUNT)
+def name_of(segment: Segment, record: int, lengths: int, names: int) -> bytes:
+    """The first name in a record, of which these are the words."""
+    length = segment.words[record + lengths] & _LOW
+    if length > SMALL_MOST:  # in a block of its own: is it so long?
+        length = min(length, length_of(segment.words, record), PAGE_BYTES * segment.words[PAGES])
+    return segment.read(record + names, length)
+
+
+def session_count(segment: Segment) -> int:
+    """How many there are, expired ones included, without the hidden one."""
+    first = STRIPES + S_INDEX + T_LIVE
+    end = STRIPES + STRIPE_COUNT * STRIPE_WORDS
+    return max(sum(segment.words[first:end:STRIPE_WORDS].tolist()) - 1, 0)
 
 
 class Sessions:
-    """The sessions of one segment.
+    """The sessions of one segment, at most ``limit``."""
 
-    ``monotonic`` and ``wall`` are clocks in nanoseconds: of TTLs, and of what is shown.
-    """
-
-    def __init__(self, segment: Segment, stripes: Stripes) -> None:
+    def __init__(self, segment: Segment, stripes: Stripes, clock: Clock, limit: int) -> None:
         self._segment = segment
         self._stripes = stripes
-        self._next_swept = 0
-        self.monotonic: Callable[[], int] = time.monotonic_ns
-        self.wall: Callable[[], int] = time.time_ns
-        self.place = functools.lru_cache(_PLACES_KEPT)(functools.partial(_place_of, segment.seed))
+        self._clock = clock
+        self._limit = limit
 
-    def lookup(self, words: table.Words, place: Place) -> tuple[int, int]:
+    # What others need, too: under a lock.
+
+    def lookup(self, words: Words, place: Place) -> tuple[int, int]:
         """Slot and record of a session, expired ones included, or ``(0, 0)``."""
-        owner = self._segment.base_of(place.stripe) + INDEX
+        owner = self._segment.base_of(place.stripe) + S_INDEX
 
         def is_it(record: int) -> bool:
-            return records.is_session(self._segment, record, place.key)
+            length = self._segment.words[record + V_LENGTHS] & _LOW
+            return length == len(place.key) and self._name(record) == place.key
 
         return table.find(words, owner, place.digest, is_it)
 
-    def expired(self, record: int, now: int) -> bool:
-        words = self._segment.words
-        lifetime = words[record + records.TTL]
-        return lifetime != 0 and now - words[record + records.ACCESSED] >= lifetime
-
-    def require(self, words: table.Words, place: Place) -> int:
-        """The record of a session in use from now on. Raises `SessionNotFound`."""
+    def find(self, words: Words, place: Place) -> int:
+        """The record of a session that is there and alive. Raises `SessionNotFound`."""
         _, record = self.lookup(words, place)
-        now = self.monotonic()
-        if record == 0 or self.expired(record, now):
-            raise SessionNotFound(
-                f"no session {place.name!r}: it was never created, was deleted or has expired",
-                session_id=place.name,
-            )
-        # One word that says nothing about others, so it needs no log.
-        self._segment.words[record + records.ACCESSED] = now
+        if record == 0 or self._expired(record, self._clock.monotonic()):
+            raise faults.session_not_found(place)
         return record
 
-    def create(self, place: Place, lifetime: int, metadata: bytes, exist_ok: bool) -> RawSession:
-        """Create a session unless it exists, in one commit; ``lifetime`` 0 is for ever."""
+    def use(self, words: Words, place: Place, *, always: bool = False) -> int:
+        """The same, and its TTL begins anew, which is noted not too often, or ``always``."""
+        record = self.find(words, place)
+        now, known = self._clock.monotonic(), self._segment.words
+        lifetime = known[record + V_TTL]
+        rarely = min(lifetime // 8, STAMP_EVERY) if lifetime else STAMP_EVERY
+        if now - known[record + V_ACCESSED] >= rarely or always:
+            known[record + V_ACCESSED] = now  # one word, so it needs no log
+        return record
+
+    def change(self, operation: Operation, place: Place) -> int:
+        """The same for an operation that will change its variables."""
+        record = self.find(operation, place)
+        self._segment.words[record + V_ACCESSED] = self._clock.monotonic()
+        self._ring_if_watched(operation, record)
+        return record
+
+    def _ring_if_watched(self, operation: Operation, record: int) -> None:
+        if self._segment.words[record + V_WATCHED] > self._clock.monotonic():
+            operation.will_ring()
+
+    def _expired(self, record: int, now: int) -> bool:
+        words = self._segment.words
+        lifetime = words[record + V_TTL]
+        return lifetime != 0 and now - words[record + V_ACCESSED] >= lifetime
+
+    def _name(self, record: int) -> bytes:
+        return name_of(self._segment, record, V_LENGTHS, V_NAME)
+
+    # The calls of the raw store.
+
+    def create(self, place: Place, lifetime: int, metadata: bytes, exist_ok: bool) -> bytes:
         with self._stripes.writing(place.stripe) as operation:
             slot, record = self.lookup(operation, place)
-            now = self.monotonic()
-            if record and self.expired(record, now):
-                operation.bury(slot, record)
+            if record and self._expired(record, self._clock.monotonic()):
+                self._bury(operation, slot, record)
                 record = 0
             if record == 0:
-                payload = records.session_record(
-                    place.key,
-                    metadata,
-                    digest=place.digest,
-                    ttl=lifetime,
-                    now=now,
-                    wall=self.wall(),
-                )
-                record = operation.store(Kind.SESSION, payload)
-                operation.insert(operation.base + INDEX, place.digest, record)
-                operation.commit()
+                record = self._create(operation, place, lifetime, metadata)
             elif exist_ok:
-                self._segment.words[record + records.ACCESSED] = now
+                self.use(operation, place, always=True)
             else:
-                raise StoreError(f"session {place.name!r} exists already")
-            return RawSession.read(self._segment, record)
+                raise faults.session_exists_already(place)
+            return record_of(self._segment, record)
 
-    def read(self, place: Place) -> RawSession:
+    def _create(self, operation: Operation, place: Place, lifetime: int, metadata: bytes) -> int:
+        owner = operation.base + S_INDEX
+        # One that expired here was counted, and goes with the same commit.
+        gone = self._segment.words[owner + T_LIVE] - operation[owner + T_LIVE]
+        if place.key != HIDDEN and session_count(self._segment) - gone >= self._limit:
+            raise faults.session_limit(self._limit)
+        number = operation[operation.base + S_NUMBERS] + 1
+        operation[operation.base + S_NUMBERS] = number
+        payload = session_record(
+            place.key,
+            metadata,
+            digest=place.digest,
+            number=number,
+            ttl=lifetime,
+            now=self._clock.monotonic(),
+            wall=self._clock.wall(),
+        )
+        record = operation.store(Kind.SESSION, payload)
+        operation.insert(owner, place.digest, record)
+        operation.commit()
+        return record
+
+    def read(self, place: Place) -> bytes:
         with self._stripes.reading(place.stripe) as words:
-            return RawSession.read(self._segment, self.require(words, place))
+            return record_of(self._segment, self.use(words, place))
+
+    def exists(self, place: Place) -> bool:
+        with self._stripes.reading(place.stripe) as words:
+            _, record = self.lookup(words, place)
+            return record != 0 and not self._expired(record, self._clock.monotonic())
 
     def touch(self, place: Place) -> None:
         with self._stripes.reading(place.stripe) as words:
-            self.require(words, place)
-
-    def exists(self, place: Place) -> bool:
-        """Whether it is there and alive, without using it."""
-        with self._stripes.reading(place.stripe) as words:
-            _, record = self.lookup(words, place)
-            return record != 0 and not self.expired(record, self.monotonic())
+            self.use(words, place, always=True)
 
     def note_worker(self, place: Place, worker_id: int) -> None:
         with self._stripes.reading(place.stripe) as words:
             # A single word, so it needs no log.
-            self._segment.words[self.require(words, place) + records.WORKER] = worker_id + 1
+            self._segment.words[self.use(words, place, always=True) + V_WORKER] = worker_id + 1
 
-    def matching(self, pattern: str) -> list[RawSession]:
-        """All whose name matches a glob, oldest first, without using them."""
-        found = []
-        for stripe in range(STRIPE_COUNT):
-            with self._stripes.reading(stripe) as words:
-                now = self.monotonic()
-                for _, record in table.entries(words, self._segment.base_of(stripe) + INDEX):
-                    name = records.text(records.session_name(self._segment, record))
-                    if fnmatchcase(name, pattern) and not self.expired(record, now):
-                        found.append(RawSession.read(self._segment, record))
-        return sorted(found, key=lambda raw: (raw.created, raw.name))
+    def living(self, stripe: int) -> list[bytes]:
+        with self._stripes.reading(stripe) as words:
+            now = self._clock.monotonic()
+            return [
+                record_of(self._segment, record)
+                for _, record in table.entries(words, self._segment.base_of(stripe) + S_INDEX)
+                if not self._expired(record, now)
+            ]
 
     def delete(self, place: Place) -> int:
-        """Delete a session in one commit; how many variables went with it."""
         with self._stripes.writing(place.stripe) as operation:
-            record = self.require(operation, place)
+            record = self.find(operation, place)
             slot, _ = self.lookup(operation, place)
-            count = operation[record + records.VARIABLES + table.LIVE]
-            operation.bury(slot, record)
+            live = operation[record + V_VARIABLES + T_LIVE]
+            count = live - operation[record + V_PROGRAMS]
+            self._bury(operation, slot, record)
             operation.commit()
-        self._tidy(place.stripe, time.monotonic() + _TIDY_BUDGET)
-        return count
+            return count
 
-    def sweep(self, budget: float) -> int:
-        """Remove expired sessions, stripe by stripe, for about ``budget`` seconds.
-
-        Goes on where the last sweep stopped, at most once around; also finishes what dead
-        processes left. Returns how many sessions were removed.
-        """
+    def sweep(self, stripe: int) -> int:
         removed = 0
-        deadline = time.monotonic() + budget
-        for _ in range(STRIPE_COUNT):
-            stripe = self._next_swept
-            self._next_swept = (stripe + 1) % STRIPE_COUNT
-            removed += self._sweep_stripe(stripe)
-            self._tidy(stripe, deadline)
-            if time.monotonic() > deadline:
-                break
+        while some := self._sweep_some(stripe):
+            removed += some
         return removed
 
-    def _sweep_stripe(self, stripe: int) -> int:
-        owner = self._segment.base_of(stripe) + INDEX
+    def _sweep_some(self, stripe: int) -> int:
+        """Remove a few expired sessions in one commit; how many."""
         with self._stripes.reading(stripe) as words:
-            now = self.monotonic()
-            keys = [
-                records.session_name(self._segment, record)
-                for _, record in table.entries(words, owner)
-                if self.expired(record, now)
-            ]
-        return sum(self._remove_expired(self.place(records.text(key))) for key in keys)
-
-    def _remove_expired(self, place: Place) -> bool:
-        with self._stripes.writing(place.stripe) as operation:
-            slot, record = self.lookup(operation, place)
-            if record == 0 or not self.expired(record, self.monotonic()):
-                return False  # used again, or removed by somebody else, meanwhile
-            operation.bury(slot, record)
+            if not self._expired_in(words, stripe):
+                return 0
+        with self._stripes.writing(stripe) as operation:
+            # Not those of before: one may have been used meanwhile.
+            found = self._expired_in(operation, stripe)[:_SWEPT_AT_ONCE]
+            for slot, record in found:
+                self._bury(operation, slot, record)
             operation.commit()
-            return True
+            return len(found)
 
-    def _tidy(self, stripe: int, deadline: float) -> None:
-        while self._stripes.tidy(stripe) and time.monotonic() < deadline:
-            pass
+    def _expired_in(self, words: Words, stripe: int) -> list[tuple[int, int]]:
+        now = self._clock.monotonic()
+        entries = table.entries(words, self._segment.base_of(stripe) + S_INDEX)
+        return [(slot, record) for slot, record in entries if self._expired(record, now)]
+
+    def _bury(self, operation: Operation, slot: int, record: int) -> None:
+        self._ring_if_watched(operation, record)
+        operation.bury(slot, record)
+
+    def watch(self, place: Place) -> int:
+        with self._stripes.writing(place.stripe) as operation:
+            record = self.find(operation, place)
+            self._segment.words[record + V_WATCHED] = self._clock.monotonic() + WATCH_LEASE
+            return self._segment.words[operation.base + S_BELL]

@@ -1,8 +1,9 @@
 """How does one stripe change? An operation under its lock, and the repair of a broken-off one.
 
-Every session belongs to one stripe: by lock, by log, by chains of blocks. Whoever takes the
-lock first finishes or undoes what a dead holder left: the log is applied, *pending* blocks
-(allocated, never reachable) and *garbage* (replaced, no longer reachable) are freed.
+Every session belongs to one stripe: by lock, by log, by slabs and chains. Whoever takes the
+lock first finishes or undoes what a dead holder left: the log is applied, *pending* runs
+(allocated, never reachable) and *garbage* (replaced, no longer reachable) are freed. Small
+blocks are taken and freed by the log itself.
 Sessions that were deleted wait in the *graves* until their blocks are freed, a few with
 every operation, so that a delete takes one step however much it holds.
 """
@@ -10,97 +11,168 @@ every operation, so that a delete takes one step however much it holds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from . import crashpoints, records, table
-from .allocator import Allocator, Kind
+from ..errors import SnakepitError
+from . import crashpoints, faults, history, slabs, table
+from .blocks import length_of, payload_of
+from .layout import (
+    ALLOCATOR_LOCK,
+    B_LINK,
+    PAGE_WORDS,
+    R_FACTS,
+    R_HISTORY,
+    R_VALUE,
+    S_BELL,
+    S_COMMIT,
+    S_EPOCH,
+    S_GARBAGE,
+    S_GRAVES,
+    S_INDEX,
+    S_LOG,
+    S_LOG_AT,
+    S_LOG_CAPACITY,
+    S_PENDING,
+    SMALL_HEADER,
+    SMALL_MOST,
+    STRIPE_COUNT,
+    T_BLOCK,
+    V_VARIABLES,
+    WORD,
+    Kind,
+)
 from .locks import LockFile
+from .pages import Pages
 from .redo import RedoLog, Transaction
-from .segment import STRIPE_WORDS, Segment
+from .segment import Segment
 
-__all__ = ["COMMIT", "GARBAGE", "GRAVES", "INDEX", "NUMBERS", "PENDING", "Operation", "Stripes"]
+__all__ = ["Operation", "Stripes"]
 
-# Words of a stripe's record.
-COMMIT, PENDING, GARBAGE, GRAVES, INDEX, NUMBERS, _LOG = 0, 1, 2, 3, 4, 7, 8
-_LOG_CAPACITY = (STRIPE_WORDS - _LOG - 1) // 2
-
-#: Variables whose blocks are freed in one commit: four words each, within the log.
-_FREED_AT_ONCE = (_LOG_CAPACITY - 8) // 4
+#: Entries of the log that freeing one block may take: two of its header, two of its page's
+#: list and its neighbours, four of a page that is handed back; and those of all together.
+_FREEING_TAKES, _FREEING_SHARES = 8, 5
 #: Commits that an operation spends on graves besides its own.
 _ROUNDS_ASIDE = 2
 #: Commits that tidying makes before it lets others in.
 _ROUNDS_OF_TIDYING = 16
 
+_DAMAGE = (IndexError, ValueError, OverflowError)
+
 
 class Operation(Transaction):
     """Writes to one stripe, whose lock is held, with the blocks they take and leave."""
 
-    __slots__ = ("_allocator", "_discarded", "_log", "_segment", "_took", "base")
+    __slots__ = ("_discarded", "_log", "_pages", "_rings", "_took", "base", "segment")
 
-    def __init__(self, segment: Segment, allocator: Allocator, stripe: int) -> None:
+    def __init__(self, segment: Segment, pages: Pages, stripe: int) -> None:
         super().__init__(segment.words)
-        self.base = segment.base_of(stripe)
-        self._segment = segment
-        self._allocator = allocator
-        self._log = RedoLog(segment, "stripe", self.base + COMMIT, self.base + _LOG, _LOG_CAPACITY)
+        self.base = base = segment.base_of(stripe)
+        self.segment = segment
+        self._pages = pages
+        words = base + S_COMMIT, base + S_LOG_AT
+        self._log = RedoLog(segment, "stripe", words, base + S_LOG, S_LOG_CAPACITY)
         self._discarded: list[int] = []
         self._took = False
+        self._rings = False
+
+    # Blocks.
 
     def store(self, kind: Kind, payload: bytes) -> int:
         """A new block that holds ``payload``; reachable when a commit makes it so."""
-        block = self._allocator.allocate(self.base + PENDING, kind, len(payload))
-        self._took = True
+        length = len(payload)
+        if length > SMALL_MOST:
+            block = self._run(kind, length)
+        else:
+            block = slabs.take(self, self.segment, self.base, kind, length, self._page)
+        record = kind in (Kind.SESSION, Kind.VARIABLE)
         crashpoints.step("block.filling")
-        self._segment.write(block + 2, payload)
+        self.segment.write(block + SMALL_HEADER if record else payload_of(self, block), payload)
         crashpoints.step("block.filled")
         return block
 
     def discard(self, block: int) -> None:
-        """Free a block with the next commit, which makes it unreachable."""
+        """Free a block with the next commit, which makes it unreachable; 0 is none."""
+        # Not before: what is taken in between would be filled while this one is still read.
         if block:
             self._discarded.append(block)
 
+    def discard_variable(self, record: int) -> None:
+        """Free a variable's record and all that belongs to it."""
+        for word in history.block_words(self, record):
+            self.discard(self[word])
+        for block in self._blocks_of_variable(record):
+            self.discard(block)
+
+    def _blocks_of_variable(self, record: int) -> list[int]:
+        others = (self[record + word] for word in (R_VALUE, R_FACTS, R_HISTORY))
+        return [*filter(None, others), record]
+
+    def _run(self, kind: Kind, length: int) -> int:
+        self._took = True  # before: an exception may come after the allocator's commit
+        return self._pages.allocate(self.base + S_PENDING, kind, length)
+
+    def _page(self) -> int:
+        block = self._run(Kind.PAGE, slabs.PAGE_PAYLOAD)
+        return (block - self.segment.heap) // PAGE_WORDS
+
+    def _give(self, block: int) -> None:
+        """Free a block in this transaction, which takes none from now on."""
+        if block and length_of(self, block) <= SMALL_MOST:
+            block = slabs.give(self, self.segment, self.base, block)
+        if block:
+            self[block + B_LINK] = self[self.base + S_GARBAGE]
+            self[self.base + S_GARBAGE] = block
+
+    # Commit and its opposite.
+
+    def will_ring(self) -> None:
+        """Somebody watches what this operation changes."""
+        self._rings = True
+
     def commit(self) -> None:
-        """Perform all writes at once, then free what they replaced."""
-        area = None
-        if len(self.writes) + len(self._discarded) + 2 > self._log.capacity:
-            count = len(self.writes) + len(self._discarded) + 3
-            log = self.store(Kind.LOG, bytes(16 * count + 8))
-            self.discard(log)
-            area = log + 2
-        head = 0
+        """Perform all writes at once, then free the runs that they replaced."""
         for block in self._discarded:
-            self[block] = head
-            head = block
-        if head:
-            self[self.base + GARBAGE] = head
+            self._give(block)
+        area = 0
+        if len(self.writes) + 1 > self._log.capacity:
+            count = len(self.writes) + 3  # chains and the log's own link
+            log = self._run(Kind.LOG, max((2 * count + 1) * WORD, SMALL_MOST + WORD))
+            self._give(log)
+            area = payload_of(self.words, log)
         if self._took:
-            self[self.base + PENDING] = 0
+            self[self.base + S_PENDING] = 0
         self._log.run(self.writes, area)
+        if self._rings:
+            self.words[self.base + S_BELL] += 1
         self._forget()
-        if head:
-            self._allocator.release(self.base + GARBAGE)
+        if self.words[self.base + S_GARBAGE]:
+            self._pages.release(self.base + S_GARBAGE)
 
     def roll_back(self) -> None:
         """Forget what was not committed."""
         took = self._took
         self._forget()
         if took:
-            self._allocator.release(self.base + PENDING)
+            self._pages.release(self.base + S_PENDING)
 
     def _forget(self) -> None:
         self.writes.clear()
         self._discarded.clear()
-        self._took = False
+        self._took = self._rings = False
 
     def recover(self) -> None:
         """Bring the stripe into order, whatever its last holder died in."""
+        rings = self._rings
+        self._forget()
         # The allocator first: its log may still hold a change of this stripe's chains.
-        self._allocator.recover()
-        self._log.replay()
-        for chain in (self.base + PENDING, self.base + GARBAGE):
+        self._pages.recover()
+        if self._log.replay() or rings:
+            self.words[self.base + S_BELL] += 1  # whoever was broken off may not have rung
+        for chain in (self.base + S_PENDING, self.base + S_GARBAGE):
             if self.words[chain]:
-                self._allocator.release(chain)
+                self._pages.release(chain)
+
+    # Tables and sessions.
 
     def insert(self, owner: int, digest: int, record: int) -> None:
         """Enter a record into a table, which is rebuilt when it is crowded."""
@@ -111,52 +183,75 @@ class Operation(Transaction):
 
     def bury(self, slot: int, session: int) -> None:
         """Delete a session: unreachable with the next commit, freed later."""
-        table.remove(self, self.base + INDEX, slot)
-        self[session] = self[self.base + GRAVES]
-        self[self.base + GRAVES] = session
+        table.remove(self, self.base + S_INDEX, slot)
+        self[session + B_LINK] = self[self.base + S_GRAVES]
+        self[self.base + S_GRAVES] = session
+        self.forget_records()
+
+    def forget_records(self) -> None:
+        """Whoever remembers a record of this stripe has to look again."""
+        self[self.base + S_EPOCH] += 1
 
     def free_graves(self, rounds: int) -> bool:
         """Free the blocks of deleted sessions, in so many commits; whether all are gone."""
+        known, left = 0, []
         for _ in range(rounds):
-            session = self.words[self.base + GRAVES]
-            if session == 0:
+            grave = self.words[self.base + S_GRAVES]
+            if grave == 0:
                 return True
-            self._free_some(session)
+            if grave != known:
+                owner = grave + V_VARIABLES
+                known, left = grave, table.entries(self.words, owner)
+            self._free_some(grave, left)
             self.commit()
-        return self.words[self.base + GRAVES] == 0
+        return self.words[self.base + S_GRAVES] == 0
 
-    def _free_some(self, session: int) -> None:
-        owner = session + records.VARIABLES
-        variables = table.entries(self.words, owner)
-        for slot, variable in variables[:_FREED_AT_ONCE]:
+    def _free_some(self, grave: int, left: list[tuple[int, int]]) -> None:
+        """Free of a deleted session what fits the log, so that this works in a full store.
+
+        ``left``: the entries of its table, of which those are taken that were freed.
+        """
+        owner = grave + V_VARIABLES
+        while left:
+            slot, variable = left[-1]
+            for word in history.block_words(self, variable):
+                if self[word]:
+                    if not self._can_free(1):
+                        return
+                    self._give(self[word])
+                    self[word] = 0
+            blocks = self._blocks_of_variable(variable)
+            if not self._can_free(len(blocks)):
+                return
+            for block in blocks:
+                self._give(block)
             table.remove(self, owner, slot)
-            self.discard_variable(variable)
-        if len(variables) <= _FREED_AT_ONCE:
-            self[self.base + GRAVES] = self[session]
-            self.discard(self[owner + table.BLOCK])
-            self.discard(session)
+            left.pop()
+        if self._can_free(2):
+            self[self.base + S_GRAVES] = self[grave + B_LINK]
+            self._give(self[owner + T_BLOCK])
+            self._give(grave)
 
-    def discard_variable(self, variable: int) -> None:
-        """Free a variable's record and what belongs to it."""
-        self.discard(self[variable + records.VALUE])
-        self.discard(self[variable + records.FACTS])
-        self.discard(variable)
+    def _can_free(self, count: int) -> bool:
+        """Whether so many blocks more can be freed with the log as long as it is."""
+        room = self._log.capacity - len(self.writes) - _FREEING_SHARES
+        return count * _FREEING_TAKES <= room
 
 
 class Stripes:
     """All stripes of a segment."""
 
-    def __init__(self, segment: Segment, locks: LockFile, allocator: Allocator) -> None:
+    def __init__(self, segment: Segment, locks: LockFile, pages: Pages) -> None:
         self._segment = segment
         self._locks = locks
-        self._allocator = allocator
+        self._pages = pages
 
     @contextmanager
     def writing(self, stripe: int) -> Iterator[Operation]:
         """Nobody else reads or writes the stripe; what is not committed is undone."""
-        with self._locks.exclusive(stripe):
+        with self._locks.exclusive(stripe), _told_as_damage():
             self._segment.require_open()
-            operation = Operation(self._segment, self._allocator, stripe)
+            operation = Operation(self._segment, self._pages, stripe)
             operation.recover()
             crashpoints.step("stripe.entered")
             try:
@@ -171,10 +266,10 @@ class Stripes:
     @contextmanager
     def reading(self, stripe: int) -> Iterator[memoryview[int]]:
         """Nobody writes the stripe."""
-        with self._locks.shared(stripe):
+        with self._locks.shared(stripe), _told_as_damage():
             self._segment.require_open()
             base = self._segment.base_of(stripe)
-            if not self._segment.words[base + COMMIT]:
+            if not self._segment.words[base + S_COMMIT] & 1:
                 yield self._segment.words
                 return
         with self.writing(stripe):  # a writer died: finish its work first
@@ -183,11 +278,35 @@ class Stripes:
     def tidy(self, stripe: int) -> bool:
         """Repair a stripe, free some of its deleted sessions; whether there is more to do."""
         base = self._segment.base_of(stripe)
-        with self._locks.shared(stripe):
+        with self._locks.shared(stripe), _told_as_damage():
             self._segment.require_open()
-            self._allocator.recover()
+            self._pages.recover()
             words = self._segment.words
-            if not any(words[base + at] for at in (COMMIT, PENDING, GARBAGE, GRAVES)):
+            chains = (words[base + chain] for chain in (S_PENDING, S_GARBAGE, S_GRAVES))
+            if not words[base + S_COMMIT] & 1 and not any(chains):
                 return False
         with self.writing(stripe) as operation:
             return not operation.free_graves(_ROUNDS_OF_TIDYING)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """All stripes and the allocator, repaired, belong to this thread."""
+        with ExitStack() as held:
+            for stripe in range(STRIPE_COUNT):
+                held.enter_context(self._locks.exclusive(stripe))
+                self._segment.require_open()
+                with _told_as_damage():
+                    Operation(self._segment, self._pages, stripe).recover()
+            held.enter_context(self._locks.exclusive(ALLOCATOR_LOCK))
+            yield
+
+
+@contextmanager
+def _told_as_damage() -> Iterator[None]:
+    """What only a word that nobody writes can lead to is raised as `StoreError`."""
+    try:
+        yield
+    except SnakepitError:
+        raise
+    except _DAMAGE as error:
+        raise faults.damaged(str(error)) from error

@@ -2,257 +2,268 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from ..errors import SessionLimitReached, VariableExists, VariableNotFound, VersionConflict
-from . import records, table
-from .allocator import Kind
-from .records import RawVariable
+from . import faults, history, table
+from .blocks import Words, content, record_of
+from .layout import (
+    HIDDEN,
+    INLINE_BYTES,
+    R_FACTS,
+    R_FACTS_VERSION,
+    R_HISTORY,
+    R_INLINE,
+    R_LENGTHS,
+    R_NAME,
+    R_NUMBER,
+    R_UPDATED,
+    R_VALUE,
+    R_VALUE_LENGTH,
+    R_VERSION,
+    S_NUMBERS,
+    T_LIVE,
+    V_PROGRAMS,
+    V_VARIABLES,
+    WORD,
+    Kind,
+)
+from .places import Key, NewVariable, Place, Update, VariableParts
+from .records import variable_record
 from .segment import Segment
-from .sessions import Place, Sessions, digest_of
-from .stripe import NUMBERS, Operation, Stripes
+from .sessions import Clock, Sessions, name_of
+from .stripe import Operation, Stripes
 
-__all__ = [
-    "NewVariable",
-    "Update",
-    "Variables",
-    "not_found",
-]
+__all__ = ["Variables", "parts_of"]
+
+_LOW = (1 << 32) - 1
 
 
-class NewVariable(NamedTuple):
-    """What a variable is registered with, encoded."""
+def parts_of(segment: Segment, record: int) -> VariableParts:
+    """Copies of a variable's record, facts and value; the caller has its lock."""
+    facts = segment.words[record + R_FACTS]
+    return VariableParts(
+        record_of(segment, record),
+        content(segment, facts) if facts else b"",
+        _value_of(segment, record),
+    )
 
-    name: str
-    type: str
-    data: bytes
-    facts: bytes
 
-
-class Update(NamedTuple):
-    """A new value for a variable of which ``identity`` was known when it was checked."""
-
-    name: str
-    data: bytes
-    identity: tuple[int, int]
+def _value_of(segment: Segment, record: int) -> bytes:
+    block = segment.words[record + R_VALUE]
+    if block:
+        return content(segment, block)
+    length = segment.words[record + R_VALUE_LENGTH]
+    if length > INLINE_BYTES:
+        raise faults.damaged(f"the value in record {record} is too long")
+    return segment.read(record + R_INLINE, length)
 
 
 class Variables:
-    """The variables of all sessions of one segment."""
+    """The variables of all sessions of one segment, at most ``limit`` in each."""
 
-    def __init__(self, segment: Segment, stripes: Stripes, sessions: Sessions, limit: int) -> None:
+    def __init__(
+        self, segment: Segment, stripes: Stripes, sessions: Sessions, clock: Clock, limit: int
+    ) -> None:
         self._segment = segment
         self._stripes = stripes
         self._sessions = sessions
+        self._clock = clock
         self._limit = limit
-        self._seed = segment.seed
 
-    def read(self, place: Place, name: str) -> RawVariable:
-        with self._stripes.reading(place.stripe) as words:
-            return RawVariable.read(self._segment, self._record(words, place, name))
+    # Reading.
 
-    def read_value(self, place: Place, name: str) -> bytes:
+    def read(self, place: Place, key: Key) -> VariableParts:
         with self._stripes.reading(place.stripe) as words:
-            return records.read_value(self._segment, self._record(words, place, name))
+            return parts_of(self._segment, self._used(words, place, key))
 
-    def read_many(self, place: Place, names: Iterable[str]) -> dict[str, RawVariable | None]:
-        """Several at one moment; ``None`` for those that do not exist."""
+    def read_value(self, place: Place, key: Key) -> bytes:
         with self._stripes.reading(place.stripe) as words:
-            session = self._sessions.require(words, place)
-            found: dict[str, RawVariable | None] = {}
-            for name in names:
-                _, record = self._find(words, session, name)
-                found[name] = RawVariable.read(self._segment, record) if record else None
-            return found
+            return _value_of(self._segment, self._used(words, place, key))
 
-    def contains(self, place: Place, name: str) -> bool:
+    def read_values(self, place: Place, keys: Sequence[Key]) -> list[bytes]:
         with self._stripes.reading(place.stripe) as words:
-            _, record = self._find(words, self._sessions.require(words, place), name)
-            return record != 0
+            session = self._sessions.use(words, place)
+            records = [self._existing(words, session, place, key) for key in keys]
+            return [_value_of(self._segment, record) for record in records]
 
-    def names(self, place: Place) -> list[str]:
-        """All names, in the order of creation."""
+    def read_many(self, place: Place, keys: Sequence[Key]) -> list[VariableParts | None]:
         with self._stripes.reading(place.stripe) as words:
-            session = self._sessions.require(words, place)
-            found = [
-                (words[record + records.NUMBER], records.variable_name(self._segment, record))
-                for _, record in table.entries(words, session + records.VARIABLES)
+            session = self._sessions.use(words, place)
+            records = [self._find(words, session, key)[1] for key in keys]
+            return [parts_of(self._segment, record) if record else None for record in records]
+
+    def read_all(self, place: Place) -> list[VariableParts]:
+        with self._stripes.reading(place.stripe) as words:
+            session = self._sessions.use(words, place)
+            entries = table.entries(words, session + V_VARIABLES)
+            return [parts_of(self._segment, record) for _, record in entries]
+
+    def contains(self, place: Place, key: Key) -> bool:
+        with self._stripes.reading(place.stripe) as words:
+            return self._find(words, self._sessions.use(words, place), key)[1] != 0
+
+    def names(self, place: Place) -> list[tuple[int, bytes]]:
+        with self._stripes.reading(place.stripe) as words:
+            session = self._sessions.use(words, place)
+            entries = table.entries(words, session + V_VARIABLES)
+            return [(words[record + R_NUMBER], self._name(record)) for _, record in entries]
+
+    def versions(self, place: Place, keys: Sequence[Key]) -> list[tuple[int, int]]:
+        with self._stripes.reading(place.stripe) as words:
+            session = self._sessions.find(words, place)
+            records = [self._find(words, session, key)[1] for key in keys]
+            return [
+                (words[record + R_NUMBER], words[record + R_VERSION]) if record else (0, 0)
+                for record in records
             ]
-        return [records.text(key) for _, key in sorted(found)]
 
-    def matching(self, place: Place, pattern: str) -> list[RawVariable]:
-        """All whose name matches a glob, in the order of creation, at one moment."""
-        found = []
+    def history(self, place: Place, key: Key) -> list[tuple[int, int, bytes]]:
         with self._stripes.reading(place.stripe) as words:
-            session = self._sessions.require(words, place)
-            for _, record in table.entries(words, session + records.VARIABLES):
-                name = records.text(records.variable_name(self._segment, record))
-                if fnmatchcase(name, pattern):
-                    found.append(RawVariable.read(self._segment, record))
-        return sorted(found, key=lambda raw: raw.number)
+            record = self._used(words, place, key)
+            now = words[record + R_VERSION], words[record + R_UPDATED]
+            value = _value_of(self._segment, record)
+            return [(*now, value), *history.kept(self._segment, record)]
 
-    def register(self, place: Place, new: NewVariable, exist_ok: bool) -> RawVariable:
-        """Create a variable, or with ``exist_ok`` return the one of that name."""
-        key = records.key(new.name)
-        digest = digest_of(self._seed, key)
+    # Changing.
+
+    def register(self, place: Place, key: Key, new: NewVariable, exist_ok: bool) -> VariableParts:
         with self._stripes.writing(place.stripe) as operation:
-            session = self._sessions.require(operation, place)
-            _, record = self._by_name(operation, session, key, digest)
+            session = self._sessions.change(operation, place)
+            _, record = self._by_key(operation, session, key)
             if record == 0:
-                record = self._create(operation, session, key, digest, new)
+                record = self._create(operation, session, key, new)
                 operation.commit()
             elif not exist_ok:
-                raise VariableExists(
-                    f"session {place.name!r} has a variable {new.name!r} already",
-                    session_id=place.name,
-                    name=new.name,
-                )
-            return RawVariable.read(self._segment, record)
+                raise faults.variable_exists(place, key)
+            return parts_of(self._segment, record)
 
-    def _create(
-        self, operation: Operation, session: int, key: bytes, digest: int, new: NewVariable
-    ) -> int:
-        owner = session + records.VARIABLES
-        if operation[owner + table.LIVE] >= self._limit:
-            raise SessionLimitReached(
-                f"the session has {self._limit} variables, and max_variables_per_session is that",
-                limit=self._limit,
-            )
-        number = operation[operation.base + NUMBERS] + 1
-        operation[operation.base + NUMBERS] = number
-        inline = len(new.data) <= records.INLINE_BYTES
-        payload = records.variable_record(
-            key,
-            records.key(new.type),
-            new.data,
-            block=0 if inline else operation.store(Kind.VALUE, new.data),
-            digest=digest,
+    def _create(self, operation: Operation, session: int, key: Key, new: NewVariable) -> int:
+        owner = session + V_VARIABLES
+        if key.key.startswith(HIDDEN):
+            operation[session + V_PROGRAMS] += 1
+        elif operation[owner + T_LIVE] - operation[session + V_PROGRAMS] >= self._limit:
+            raise faults.variable_limit(self._limit)
+        number = operation[operation.base + S_NUMBERS] + 1
+        operation[operation.base + S_NUMBERS] = number
+        data = _bytes_of(new)
+        inline = len(data) <= INLINE_BYTES
+        ring = history.new_ring(new.history) if new.history else b""
+        payload = variable_record(
+            key.key,
+            new.type,
+            data,
+            digest=key.digest,
             number=number,
-            wall=self._sessions.wall(),
+            wall=self._clock.wall(),
             facts=operation.store(Kind.FACTS, new.facts) if new.facts else 0,
+            block=0 if inline else operation.store(Kind.VALUE, data),
+            history=operation.store(Kind.HISTORY, ring) if ring else 0,
         )
         record = operation.store(Kind.VARIABLE, payload)
-        operation.insert(owner, digest, record)
+        operation.insert(owner, key.digest, record)
         return record
 
-    def write(
-        self, place: Place, updates: Sequence[Update], expected: Mapping[str, int | None]
-    ) -> dict[str, int] | None:
-        """Give variables new values in one commit; their new versions by name.
-
-        ``None``, and nothing is changed, where one is no longer what its value was checked
-        against. Raises `VersionConflict`, `VariableNotFound`, `StoreFull`.
-        """
+    def write(self, place: Place, updates: Sequence[Update]) -> list[int] | None:
         with self._stripes.writing(place.stripe) as operation:
-            session = self._sessions.require(operation, place)
-            found = []
+            session = self._sessions.change(operation, place)
+            records = []
             for update in updates:
-                record = self._existing(operation, session, place, update.name)
-                self._check_version(operation, record, place, update.name, expected)
-                if self._identity(operation, record) != update.identity:
+                record = self._existing(operation, session, place, update.key)
+                current = operation[record + R_VERSION]
+                if update.expected not in (0, current):
+                    raise faults.version_conflict(place, update.key, current, update.expected)
+                if self._identity(operation, record) != (update.number, update.facts_version):
                     return None
-                found.append(record)
-            versions = {}
-            for update, record in zip(updates, found, strict=True):
-                versions[update.name] = self._put(operation, record, update.data)
+                records.append(record)
+            versions = [
+                self._put(operation, record, _bytes_of(update))
+                for update, record in zip(updates, records, strict=True)
+            ]
             operation.commit()
             return versions
 
     def _put(self, operation: Operation, record: int, data: bytes) -> int:
+        if operation[record + R_HISTORY]:
+            history.keep(operation, record)
+        else:
+            operation.discard(operation[record + R_VALUE])
         block = 0
-        if len(data) <= records.INLINE_BYTES:
-            for index, word in enumerate(records.inline_words(data), record + records.INLINE):
-                operation[index] = word
+        if len(data) <= INLINE_BYTES:
+            words = memoryview(data.ljust(INLINE_BYTES, b"\0")).cast("Q")
+            for index in range(-(-len(data) // WORD)):
+                operation[record + R_INLINE + index] = words[index]
         else:
             block = operation.store(Kind.VALUE, data)
-        operation.discard(operation[record + records.VALUE])
-        operation[record + records.VALUE] = block
-        operation[record + records.VALUE_LENGTH] = len(data)
-        version = operation[record + records.VERSION] + 1
-        operation[record + records.VERSION] = version
-        operation[record + records.UPDATED] = self._sessions.wall()
+        operation[record + R_VALUE] = block
+        operation[record + R_VALUE_LENGTH] = len(data)
+        version = operation[record + R_VERSION] + 1
+        operation[record + R_VERSION] = version
+        operation[record + R_UPDATED] = self._clock.wall()
         return version
 
-    def constrain(self, place: Place, seen: RawVariable, facts: bytes) -> bool:
-        """Replace constraints and metadata, unless the variable has changed since ``seen``."""
+    def constrain(
+        self, place: Place, key: Key, identity: tuple[int, int], version: int, facts: bytes
+    ) -> bool:
         with self._stripes.writing(place.stripe) as operation:
-            session = self._sessions.require(operation, place)
-            record = self._existing(operation, session, place, seen.name)
-            version = operation[record + records.VERSION]
-            if (self._identity(operation, record), version) != (seen.identity, seen.version):
+            session = self._sessions.change(operation, place)
+            record = self._existing(operation, session, place, key)
+            known = self._identity(operation, record), operation[record + R_VERSION]
+            if known != (identity, version):
                 return False
-            operation.discard(operation[record + records.FACTS])
+            operation.discard(operation[record + R_FACTS])
             block = operation.store(Kind.FACTS, facts) if facts else 0
-            operation[record + records.FACTS] = block
-            operation[record + records.FACTS_VERSION] += 1
+            operation[record + R_FACTS] = block
+            operation[record + R_FACTS_VERSION] += 1
             operation.commit()
             return True
 
-    def delete(self, place: Place, name: str) -> None:
+    def delete(self, place: Place, key: Key) -> None:
         with self._stripes.writing(place.stripe) as operation:
-            session = self._sessions.require(operation, place)
-            slot, record = self._find(operation, session, name)
+            session = self._sessions.change(operation, place)
+            slot, record = self._find(operation, session, key)
             if record == 0:
-                raise not_found(place, name)
-            table.remove(operation, session + records.VARIABLES, slot)
+                raise faults.variable_not_found(place, key)
+            table.remove(operation, session + V_VARIABLES, slot)
+            if self._name(record).startswith(HIDDEN):
+                operation[session + V_PROGRAMS] -= 1
             operation.discard_variable(record)
+            operation.forget_records()
             operation.commit()
 
-    def _record(self, words: table.Words, place: Place, name: str) -> int:
-        return self._existing(words, self._sessions.require(words, place), place, name)
+    # Finding.
 
-    def _existing(self, words: table.Words, session: int, place: Place, name: str) -> int:
-        _, record = self._find(words, session, name)
+    def _used(self, words: Words, place: Place, key: Key) -> int:
+        return self._existing(words, self._sessions.use(words, place), place, key)
+
+    def _existing(self, words: Words, session: int, place: Place, key: Key) -> int:
+        _, record = self._find(words, session, key)
         if record == 0:
-            raise not_found(place, name)
+            raise faults.variable_not_found(place, key)
         return record
 
-    def _find(self, words: table.Words, session: int, name: str) -> tuple[int, int]:
+    def _find(self, words: Words, session: int, key: Key) -> tuple[int, int]:
         """Slot and record of a variable by name or id, or ``(0, 0)``."""
-        key = records.key(name)
-        found = self._by_name(words, session, key, digest_of(self._seed, key))
-        parts = None if found[1] else records.number_in(name)
-        if parts is None:
+        found = self._by_key(words, session, key)
+        if found[1] and key.number in (0, words[found[1] + R_NUMBER]):
             return found
-        key = records.key(parts[0])
-        slot, record = self._by_name(words, session, key, digest_of(self._seed, key))
-        if record and words[record + records.NUMBER] == parts[1]:
-            return slot, record
-        return 0, 0
+        return (0, 0) if key.other is None else self._find(words, session, key.other)
 
-    def _by_name(
-        self, words: table.Words, session: int, key: bytes, digest: int
-    ) -> tuple[int, int]:
+    def _by_key(self, words: Words, session: int, key: Key) -> tuple[int, int]:
         def is_it(record: int) -> bool:
-            return records.is_variable(self._segment, record, key)
+            length = self._segment.words[record + R_LENGTHS] & _LOW
+            return length == len(key.key) and self._name(record) == key.key
 
-        return table.find(words, session + records.VARIABLES, digest, is_it)
+        return table.find(words, session + V_VARIABLES, key.digest, is_it)
+
+    def _name(self, record: int) -> bytes:
+        return name_of(self._segment, record, R_LENGTHS, R_NAME)
 
     @staticmethod
-    def _identity(words: table.Words, record: int) -> tuple[int, int]:
-        return words[record + records.NUMBER], words[record + records.FACTS_VERSION]
-
-    @staticmethod
-    def _check_version(
-        words: table.Words,
-        record: int,
-        place: Place,
-        name: str,
-        expected: Mapping[str, int | None],
-    ) -> None:
-        wanted, current = expected.get(name), words[record + records.VERSION]
-        if wanted is not None and wanted != current:
-            raise VersionConflict(
-                f"variable {name!r} of session {place.name!r} is at version {current}, "
-                f"not {wanted}",
-                current=current,
-                expected=wanted,
-            )
+    def _identity(words: Words, record: int) -> tuple[int, int]:
+        return words[record + R_NUMBER], words[record + R_FACTS_VERSION]
 
 
-def not_found(place: Place, name: str) -> VariableNotFound:
-    return VariableNotFound(
-        f"session {place.name!r} has no variable {name!r}", session_id=place.name, name=name
-    )
+def _bytes_of(given: NewVariable | Update) -> bytes:
+    if not isinstance(given.data, bytes):
+        raise TypeError("this store takes bytes: it has no blocks that a caller fills")
+    return given.data

@@ -1,0 +1,140 @@
+"""What does the store say when it refuses? The errors of both twins, one function each.
+
+They return what is to be raised, so that a message is written once.
+"""
+
+from __future__ import annotations
+
+from ..errors import (
+    SessionLimitReached,
+    SessionNotFound,
+    StoreBusy,
+    StoreClosed,
+    StoreError,
+    StoreFull,
+    VariableExists,
+    VariableNotFound,
+    VersionConflict,
+)
+from .places import Key, Place
+
+__all__ = [
+    "busy",
+    "closed",
+    "damaged",
+    "no_memory",
+    "program_not_found",
+    "session_exists_already",
+    "session_limit",
+    "session_not_found",
+    "store_full",
+    "variable_exists",
+    "variable_limit",
+    "variable_not_found",
+    "version_conflict",
+    "version_not_kept",
+]
+
+
+def session_not_found(place: Place) -> SessionNotFound:
+    """There is none of that id, or its TTL is over."""
+    return SessionNotFound(
+        f"no session {place.name!r}: it was never created, was deleted or has expired",
+        session_id=place.name,
+    )
+
+
+def session_exists_already(place: Place) -> StoreError:
+    """It was to be created, and is there."""
+    return StoreError(f"session {place.name!r} exists already")
+
+
+def session_limit(limit: int) -> SessionLimitReached:
+    """The store may hold no more sessions."""
+    return SessionLimitReached(
+        f"the store holds {limit} sessions, and max_sessions is that", limit=limit
+    )
+
+
+def variable_limit(limit: int) -> SessionLimitReached:
+    """The session may hold no more variables."""
+    return SessionLimitReached(
+        f"the session has {limit} variables, and max_variables_per_session is that", limit=limit
+    )
+
+
+def variable_not_found(place: Place, key: Key) -> VariableNotFound:
+    """The session has none of that name or id."""
+    return VariableNotFound(
+        f"session {place.name!r} has no variable {key.name!r}",
+        session_id=place.name,
+        name=key.name,
+    )
+
+
+def program_not_found(session_id: str | None, name: str) -> VariableNotFound:
+    """The session, or the store where it is ``None``, has no program of that name."""
+    whose = "the store" if session_id is None else f"session {session_id!r}"
+    return VariableNotFound(f"{whose} has no program {name!r}", session_id=session_id, name=name)
+
+
+def variable_exists(place: Place, key: Key) -> VariableExists:
+    """It was to be registered, and is there."""
+    return VariableExists(
+        f"session {place.name!r} has a variable {key.name!r} already",
+        session_id=place.name,
+        name=key.name,
+    )
+
+
+def version_conflict(place: Place, key: Key, current: int, expected: int) -> VersionConflict:
+    """Somebody else wrote first."""
+    return VersionConflict(
+        f"variable {key.name!r} of session {place.name!r} is at version {current}, not {expected}",
+        current=current,
+        expected=expected,
+    )
+
+
+def version_not_kept(
+    place: Place, key: Key, wanted: int, kept: list[int], current: int
+) -> VersionConflict:
+    """A rollback to a version that nobody has any more, or never had."""
+    versions = ", ".join(map(str, kept)) or "none"
+    return VersionConflict(
+        f"version {wanted} of variable {key.name!r} of session {place.name!r} is not kept; "
+        f"kept are: {versions}",
+        current=current,
+        expected=wanted,
+    )
+
+
+def store_full(bytes_wanted: int, max_bytes: int, bytes_free: int) -> StoreFull:
+    """No free piece is large enough, and no more may be taken."""
+    return StoreFull(
+        f"no room for {bytes_wanted} bytes: max_bytes is {max_bytes}, and "
+        f"{bytes_free} bytes are free, none of the pieces large enough"
+    )
+
+
+def no_memory() -> StoreFull:
+    """The machine, not the limit, refuses more."""
+    return StoreFull("the machine has no memory left for the store")
+
+
+def damaged(what: str) -> StoreError:
+    """The segment holds something that nobody writes."""
+    return StoreError(f"the session store is damaged: {what}")
+
+
+def busy(index: int, seconds: float) -> StoreBusy:
+    """Lock ``index`` was not given up in that time."""
+    return StoreBusy(
+        f"lock {index} of the session store was not given up within {seconds:g} s: "
+        "a process that is stopped, not dead, holds it"
+    )
+
+
+def closed() -> StoreClosed:
+    """A call after `close`."""
+    return StoreClosed("the session store is closed")
