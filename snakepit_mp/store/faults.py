@@ -52,14 +52,15 @@ def session_exists_already(place: Place) -> StoreError:
 def session_limit(limit: int) -> SessionLimitReached:
     """The store may hold no more sessions."""
     return SessionLimitReached(
-        f"the store holds {limit} sessions, and max_sessions is that", limit=limit
+        f"the store holds as many sessions as it may: max_sessions is {limit}", limit=limit
     )
 
 
 def variable_limit(limit: int) -> SessionLimitReached:
     """The session may hold no more variables."""
     return SessionLimitReached(
-        f"the session has {limit} variables, and max_variables_per_session is that", limit=limit
+        f"the session has as many variables as it may: max_variables_per_session is {limit}",
+        limit=limit,
     )
 
 

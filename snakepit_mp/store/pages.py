@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ..errors import StoreFull
 from . import crashpoints, faults
-from .blocks import header, kind_of, words_for
+from .blocks import Words, header, kind_of, words_for
 from .layout import (
     ALLOCATOR_COMMIT,
     ALLOCATOR_LOCK,
@@ -105,15 +105,20 @@ class Pages:
             with self._locks.exclusive(ALLOCATOR_LOCK):
                 self._log.replay()
 
-    def _give(self, tx: Transaction, block: int) -> None:
+    def is_run(self, words: Words, block: int) -> bool:
+        """Whether there is a run in use at that word."""
         page, offset = divmod(block - self._segment.heap, PAGE_WORDS)
-        if offset or not 0 <= page < tx[PAGES] or kind_of(tx, block) == 0:
+        if offset or not 0 <= page < words[PAGES] or kind_of(words, block) == 0:
+            return False
+        entry = words[self._segment.descriptor_of(page)]
+        return entry & 0xFF == PageKind.RUN and 0 < entry >> 8 <= words[PAGES] - page
+
+    def _give(self, tx: Transaction, block: int) -> None:
+        if not self.is_run(tx, block):
             raise faults.damaged(f"run {block} is not in use")
-        entry = tx[self._segment.descriptor_of(page)]
-        if entry & 0xFF != PageKind.RUN or page + (entry >> 8) > tx[PAGES]:
-            raise faults.damaged(f"page {page} begins no run")
+        page = (block - self._segment.heap) // PAGE_WORDS
         tx[block + B_KIND] = 0
-        self._give_pages(tx, page, entry >> 8)
+        self._give_pages(tx, page, tx[self._segment.descriptor_of(page)] >> 8)
 
     def _take_pages(self, tx: Transaction, count: int) -> int:
         page = self._fit(tx, count, _TRIES_IN_BIN)

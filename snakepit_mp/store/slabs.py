@@ -88,10 +88,13 @@ def give(tx: Transaction, segment: Segment, base: int, block: int) -> int:
     descriptor = segment.descriptor_of(page)
     entry = tx[descriptor + D_KIND] if 0 <= page < tx[PAGES] else 0
     number = entry >> 8
-    if entry & 0xFF != PageKind.SLAB or number >= len(CLASSES) or kind_of(tx, block) == 0:
-        raise faults.damaged(f"block {block} is not in use")
+    if entry & 0xFF != PageKind.SLAB or number >= len(CLASSES):
+        raise faults.damaged(f"block {block} lies in no page of blocks")
+    slot, rest = divmod(offset, CLASSES[number])
     state = tx[descriptor + D_STATE]
     head, fresh, free = state & 0xFFFF, state >> 16 & 0xFFFF, (state >> 32) + 1
+    if rest or slot >= fresh or kind_of(tx, block) == 0:
+        raise faults.damaged(f"block {block} is not in use")
     partial = base + S_PARTIAL + number
     tx[block + B_KIND] = 0
     if free == PAGE_WORDS // CLASSES[number]:
@@ -102,7 +105,7 @@ def give(tx: Transaction, segment: Segment, base: int, block: int) -> int:
         tx[run + B_KIND] = header(Kind.PAGE, PAGE_PAYLOAD)
         return run
     tx[block + B_LINK] = head
-    tx[descriptor + D_STATE] = _state(offset // CLASSES[number] + 1, fresh, free)
+    tx[descriptor + D_STATE] = _state(slot + 1, fresh, free)
     if free == 1:
         link(tx, segment, partial, page)
     return 0

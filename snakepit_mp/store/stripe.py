@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 from ..errors import SnakepitError
 from . import crashpoints, faults, history, slabs, table
-from .blocks import length_of, payload_of
+from .blocks import payload_of
 from .layout import (
     ALLOCATOR_LOCK,
     B_LINK,
@@ -117,11 +117,12 @@ class Operation(Transaction):
 
     def _give(self, block: int) -> None:
         """Free a block in this transaction, which takes none from now on."""
-        if block and length_of(self, block) <= SMALL_MOST:
-            block = slabs.give(self, self.segment, self.base, block)
-        if block:
-            self[block + B_LINK] = self[self.base + S_GARBAGE]
-            self[self.base + S_GARBAGE] = block
+        run = block if self._pages.is_run(self, block) else 0
+        if not run:
+            run = slabs.give(self, self.segment, self.base, block)
+        if run:
+            self[run + B_LINK] = self[self.base + S_GARBAGE]
+            self[self.base + S_GARBAGE] = run
 
     # Commit and its opposite.
 
@@ -229,7 +230,8 @@ class Operation(Transaction):
             left.pop()
         if self._can_free(2):
             self[self.base + S_GRAVES] = self[grave + B_LINK]
-            self._give(self[owner + T_BLOCK])
+            if self[owner + T_BLOCK]:
+                self._give(self[owner + T_BLOCK])
             self._give(grave)
 
     def _can_free(self, count: int) -> bool:

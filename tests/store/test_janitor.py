@@ -53,7 +53,7 @@ def test_it_ends_with_the_store() -> None:
 def test_a_store_that_sweeps_removes_what_has_expired() -> None:
     with small_store(sweep_interval=0.001) as store:
         gone = threading.Event()
-        sweep = store._sessions.sweep
+        sweep = store._sweeper.sweep
 
         def observed(budget: float) -> int:
             removed = sweep(budget)
@@ -61,7 +61,7 @@ def test_a_store_that_sweeps_removes_what_has_expired() -> None:
                 gone.set()
             return removed
 
-        store._sessions.sweep = observed  # type: ignore[method-assign]
+        store._sweeper.sweep = observed  # type: ignore[method-assign]
         store.create_session("s", ttl=0.001)
         store.start_sweeping()
         store.start_sweeping()  # one is enough

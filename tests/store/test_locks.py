@@ -16,7 +16,7 @@ from fix_timeouts import scaled
 
 from snakepit_mp.errors import StoreBusy, StoreClosed
 from snakepit_mp.store import locks as module
-from snakepit_mp.store.locks import Lock, LockFile
+from snakepit_mp.store.locks import LOCK_FILE_BYTES, Lock, LockFile
 from snakepit_mp.store.segment import anonymous_file
 
 pytestmark = FORKS
@@ -25,7 +25,7 @@ IDENTITY = 1234
 
 @pytest.fixture
 def locks() -> Iterator[LockFile]:
-    file = LockFile.open(IDENTITY, anonymous_file("locks", 4096), 4)
+    file = LockFile.open(IDENTITY, anonymous_file("locks", LOCK_FILE_BYTES))
     yield file
     file.close(IDENTITY)
 
@@ -200,7 +200,7 @@ def test_a_reader_does_not_wait_for_a_writer_for_ever(
 
 
 def test_handles_of_one_segment_share_their_locks(locks: LockFile) -> None:
-    other = LockFile.open(IDENTITY, os.dup(locks.descriptor), 4)
+    other = LockFile.open(IDENTITY, os.dup(locks.descriptor))
     assert other is locks
     with locks.exclusive(1):
         other.close(IDENTITY)  # closing its descriptor now would drop the lock
@@ -208,7 +208,7 @@ def test_handles_of_one_segment_share_their_locks(locks: LockFile) -> None:
 
 
 def test_a_closed_file_says_so() -> None:
-    file = LockFile.open(IDENTITY, anonymous_file("locks", 4096), 4)
+    file = LockFile.open(IDENTITY, anonymous_file("locks", LOCK_FILE_BYTES))
     lock = file.exclusive(1)
     file.close(IDENTITY)
     with pytest.raises(StoreClosed), lock:

@@ -65,12 +65,12 @@ class StoreMachine(RuleBasedStateMachine):
             session_ttl=TTL,
             max_sessions=MOST_SESSIONS,
             max_variables_per_session=MOST_VARIABLES,
-            max_bytes=1 << 20,
+            max_bytes=4 << 20,
         )
         second = SessionStore.attach(map(os.dup, first.descriptors()), first.config)
         self.handles = [first, second]
         for handle in self.handles:
-            handle._sessions.monotonic = lambda: self.now
+            handle._freeze_clock(self.now)
         self.model: dict[str, Session] = {}
         self.turn = 0
 
@@ -226,12 +226,14 @@ class StoreMachine(RuleBasedStateMachine):
             raise StoreFull("")
 
         self.agree(
-            model, lambda: self.store.register_variable(session_id, "huge", "any", b"x" * (2 << 20))
+            model, lambda: self.store.register_variable(session_id, "huge", "any", b"x" * (5 << 20))
         )
 
     @rule(seconds=st.integers(1, TTL + 1))
     def wait(self, seconds: int) -> None:
         self.now += seconds * 10**9
+        for handle in self.handles:
+            handle._freeze_clock(self.now)
 
     @rule()
     def sweep(self) -> None:

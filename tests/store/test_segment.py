@@ -14,7 +14,20 @@ from fix_store import FORKS, in_child
 
 from snakepit_mp.errors import StoreFull, StoreMismatch
 from snakepit_mp.store import segment as module
-from snakepit_mp.store.segment import DESCRIPTORS, WORD, Segment
+from snakepit_mp.store.layout import (
+    DESCRIPTORS,
+    FAMILY,
+    FAMILY_LOCKED,
+    FAMILY_ROBUST,
+    MAGIC,
+    NAMESPACE,
+    PAGE_WORDS,
+    READY,
+    SIZE,
+    VERSION,
+    WORD,
+)
+from snakepit_mp.store.segment import Segment
 
 pytestmark = FORKS
 linux = pytest.mark.skipif(sys.platform != "linux", reason="anonymous memory files are Linux's")
@@ -22,19 +35,19 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="anonymous memory fil
 
 @pytest.fixture
 def segment() -> Iterator[Segment]:
-    made = Segment.create(16 << 20)
+    made = Segment.create(16 << 20, FAMILY_LOCKED)
     yield made
     made.close()
 
 
 def attached(segment: Segment) -> Segment:
-    return Segment.attach(os.dup(segment.descriptor))
+    return Segment.attach(os.dup(segment.descriptor), FAMILY_LOCKED)
 
 
 @linux
 def test_it_has_no_name_anywhere() -> None:
     before = set(os.listdir("/dev/shm"))
-    segment = Segment.create(16 << 20)
+    segment = Segment.create(16 << 20, FAMILY_LOCKED)
     try:
         assert set(os.listdir("/dev/shm")) == before
         assert "memfd:snakepit_mp" in os.readlink(f"/proc/self/fd/{segment.descriptor}")
@@ -73,7 +86,14 @@ def test_another_handle_sees_the_same_words(segment: Segment) -> None:
 
 @pytest.mark.parametrize(
     ("word", "reason"),
-    [(0, "none"), (1, "layout"), (2, "implementation"), (3, "size"), (7, "died")],
+    [
+        (MAGIC, "none"),
+        (VERSION, "layout"),
+        (FAMILY, "implementation"),
+        (SIZE, "size"),
+        (READY, "died"),
+        (NAMESPACE, "PID namespace"),
+    ],
 )
 def test_a_stranger_is_refused(segment: Segment, word: int, reason: str) -> None:
     segment.words[word] += 1
@@ -81,10 +101,15 @@ def test_a_stranger_is_refused(segment: Segment, word: int, reason: str) -> None
         attached(segment)
 
 
+def test_the_twins_do_not_share(segment: Segment) -> None:
+    with pytest.raises(StoreMismatch, match="implementation"):
+        Segment.attach(os.dup(segment.descriptor), FAMILY_ROBUST)
+
+
 def test_a_file_that_is_too_small_is_refused(tmp_path: Path) -> None:
     file = os.open(tmp_path / "small", os.O_RDWR | os.O_CREAT)
     with pytest.raises(StoreMismatch, match="too small"):
-        Segment.attach(file)
+        Segment.attach(file, FAMILY_LOCKED)
 
 
 @linux
@@ -92,7 +117,7 @@ def test_a_file_that_is_too_small_is_refused(tmp_path: Path) -> None:
 def test_where_limits_refuse_the_size_it_is_smaller(limit: int) -> None:
     def limited() -> None:
         resource.setrlimit(limit, (8 << 30, resource.getrlimit(limit)[1]))
-        segment = Segment.create(1 << 20)
+        segment = Segment.create(1 << 20, FAMILY_LOCKED)
         assert 1 << 28 <= segment.size < 8 << 30
         segment.close()
 
@@ -105,7 +130,7 @@ def test_no_memory_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "_reserve", refuse)
     with pytest.raises(StoreFull, match="no memory"):
-        Segment.create(1 << 20)
+        Segment.create(1 << 20, FAMILY_LOCKED)
 
 
 def test_a_refused_growth_is_a_full_store(
@@ -120,6 +145,6 @@ def test_a_refused_growth_is_a_full_store(
 
 
 def test_pages_end_within_the_file(segment: Segment) -> None:
-    end = segment.heap + segment.max_pages * module.PAGE_WORDS
+    end = segment.heap + segment.max_pages * PAGE_WORDS
     assert end * WORD <= segment.size
     assert segment.descriptor_of(segment.max_pages) <= segment.heap

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fix_store import FORKS, assert_intact, in_child, small_store
+from fix_store import FORKS, PureStore, assert_intact, in_child, small_store
 from fix_timeouts import scaled
 
 from snakepit_mp.config import StoreConfig
@@ -78,10 +78,10 @@ def test_an_executed_process_attaches_by_descriptors(store: SessionStore) -> Non
 def test_a_second_handle_in_one_process_is_excluded_too(store: SessionStore) -> None:
     with_x(store)
     other = SessionStore.attach(map(os.dup, store.descriptors()), store.config)
-    stripe = store._sessions.place("s").stripe
     store._locks.timeout = 0.01
-    with store._sessions._stripes.writing(stripe), pytest.raises(StoreBusy):
-        other.get_value("s", "x")
+    with store._raw.hold(), pytest.raises(StoreBusy):
+        other.update_variable("s", "x", 2)
+    store._locks.timeout = scaled(5)
     other.update_variable("s", "x", 2)
     other.close()
     assert store.get_value("s", "x") == 2
@@ -91,7 +91,8 @@ def test_a_second_handle_in_one_process_is_excluded_too(store: SessionStore) -> 
 
 def test_a_stranger_cannot_be_attached(tmp_path: Path) -> None:
     config = StoreConfig(max_bytes=1 << 20)
-    (tmp_path / "file").write_bytes(b"\0" * (4 << 20))
+    (tmp_path / "file").touch()
+    os.truncate(tmp_path / "file", 32 << 20)
     files = [os.open(tmp_path / "file", os.O_RDWR) for _ in range(2)]
     with pytest.raises(StoreMismatch, match="none"):
         SessionStore.attach(files, config)
@@ -145,11 +146,10 @@ def test_a_batch_that_does_not_fit_changes_nothing() -> None:
 
 def test_what_has_expired_makes_room_for_new_values() -> None:
     with small_store(max_bytes=1 << 20) as store:
-        now = 10**9
-        store._sessions.monotonic = lambda: now
+        store._freeze_clock(10**9)
         store.create_session("old", ttl=5)
         store.register_variable("old", "x", "any", b"a" * 900_000)
-        now += 10 * 10**9
+        store._freeze_clock(11 * 10**9)
         store.create_session("new")
         store.register_variable("new", "x", "any", b"b" * 900_000)
         assert_intact(store)
@@ -175,14 +175,12 @@ def test_memory_does_not_grow_with_use(store: SessionStore) -> None:
     assert taken() == before
 
 
-def test_a_stopped_writer_makes_its_stripe_busy_and_no_other(store: SessionStore) -> None:
+def test_a_stopped_writer_makes_the_store_busy(store: SessionStore) -> None:
     with_x(store)
-    stripe = store._sessions.place("s").stripe
-    other = next(n for n in map(str, range(99)) if store._sessions.place(n).stripe != stripe)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with store._sessions._stripes.writing(stripe):
+        with store._raw.hold():
             os.write(writing, b"x")
             signal.pause()
     os.read(reading, 1)
@@ -191,14 +189,30 @@ def test_a_stopped_writer_makes_its_stripe_busy_and_no_other(store: SessionStore
     with pytest.raises(StoreBusy):
         store.update_variable("s", "x", 2)
     with pytest.raises(TimeoutError):
-        store.get_value("s", "x")
-    store.create_session(other)
+        store.create_session("t")
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     store._locks.timeout = scaled(5)
     assert store.update_variable("s", "x", 2) == 2
     os.close(reading)
     os.close(writing)
+
+
+def test_a_stopped_writer_makes_its_stripe_busy_and_no_other(pure: PureStore) -> None:
+    place = pure.keys.place("s")
+    pure.raw.create_session(place, 0, b"", True)
+    names = map(str, range(99))
+    other = next(p for p in map(pure.keys.place, names) if p.stripe != place.stripe)
+    pure.locks.timeout = 0.05
+
+    def elsewhere() -> None:
+        for call in (pure.raw.session, pure.raw.touch):
+            with pytest.raises(StoreBusy):
+                call(place)
+        pure.raw.create_session(other, 0, b"", True)
+
+    with pure.raw._stripes.writing(place.stripe):
+        assert in_child(elsewhere) == 0
 
 
 def test_a_closed_store_says_so() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
-from fix_store import FORKS, assert_intact, in_child, small_store
+from fix_store import FORKS, PureStore, assert_intact, in_child, small_store
 
 from snakepit_mp.errors import ConfigError, SessionLimitReached, SessionNotFound, StoreError
-from snakepit_mp.store.segment import STRIPE_COUNT
+from snakepit_mp.store.layout import STRIPE_COUNT
 from snakepit_mp.store.session_store import SessionStore
+from snakepit_mp.store.stripe import Operation
 
 pytestmark = FORKS
 
@@ -19,24 +22,21 @@ Use = Callable[[SessionStore], object]
 
 
 class Clock:
-    """Nanoseconds that pass when the test says so."""
+    """The time of TTLs in a store, which passes when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
         self.now = 1_000 * 10**9
-
-    def __call__(self) -> int:
-        return self.now
+        self.advance(0)
 
     def advance(self, seconds: float) -> None:
         self.now += int(seconds * 10**9)
+        self._store._freeze_clock(self.now)
 
 
 @pytest.fixture
 def clock(store: SessionStore) -> Clock:
-    clock = Clock()
-    store._sessions.monotonic = clock
-    store._sessions.wall = clock
-    return clock
+    return Clock(store)
 
 
 def test_create_is_one_step_that_may_be_repeated(store: SessionStore) -> None:
@@ -53,15 +53,17 @@ def test_sessions_without_a_name_get_different_ones(store: SessionStore) -> None
 
 
 def test_info_is_true(store: SessionStore, clock: Clock) -> None:
+    before = time.time()
     store.create_session("s", ttl=60, metadata={"who": "me"})
     clock.advance(10)
     store.register_variable("s", "x", "integer", 1)
     store.note_worker("s", 0)
-    clock.advance(1)
+    clock.advance(7)
     [info] = store.list_sessions()
     assert (info.id, info.metadata, info.ttl) == ("s", {"who": "me"}, 60.0)
-    assert (info.created_at, info.last_accessed) == (1000.0, 1010.0)
-    assert (info.variable_count, info.last_worker_id) == (1, 0)
+    assert before - 1 <= info.created_at <= time.time()
+    assert before - 8 <= info.last_accessed <= time.time() - 7 + 1
+    assert (info.variable_count, info.program_count, info.last_worker_id) == (1, 0, 0)
 
 
 def test_no_worker_before_the_first_call(store: SessionStore) -> None:
@@ -145,13 +147,47 @@ def test_cleanup_removes_what_has_expired_and_counts_it(store: SessionStore, clo
     assert "100 sessions" in repr(store)
 
 
-def test_a_session_used_between_look_and_removal_stays(store: SessionStore, clock: Clock) -> None:
-    store.create_session("s", ttl=10)
-    clock.advance(10)
-    place = store._sessions.place("s")
-    clock.advance(-1)
-    assert not store._sessions._remove_expired(place)
-    assert store.exists("s")
+def test_a_session_used_between_look_and_removal_stays(
+    pure: PureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = pure.keys.place("s")
+    pure.raw.freeze_clock(10**9)
+    pure.raw.create_session(place, 10, b"", True)
+    pure.raw.freeze_clock(10**9 + 10)
+    writing = pure.raw._stripes.writing
+
+    def used_first(stripe: int) -> AbstractContextManager[Operation]:
+        pure.raw.freeze_clock(10**9 + 9)
+        pure.raw.touch(place)
+        pure.raw.freeze_clock(10**9 + 10)
+        return writing(stripe)
+
+    monkeypatch.setattr(pure.raw._stripes, "writing", used_first)
+    assert pure.raw.sweep(place.stripe) == 0
+    assert pure.raw.session_exists(place)
+
+
+def test_a_use_is_noted_often_enough_and_not_too_often(store: SessionStore, clock: Clock) -> None:
+    store.create_session("s", ttl=1000)
+    store.register_variable("s", "x", "integer", 1)
+
+    def noted_after(seconds: float, use: Use) -> bool:
+        store.touch_session("s")
+        clock.advance(seconds)
+        use(store)
+        [info] = store.list_sessions()
+        return info.last_accessed > time.time() - seconds / 2
+
+    def read(store: SessionStore) -> object:
+        return store.get_value("s", "x")
+
+    assert [noted_after(seconds, read) for seconds in (0.9, 1.1)] == [False, True]
+    assert noted_after(0.9, lambda store: store.update_variable("s", "x", 2))
+    store.create_session("short", ttl=0.8)
+    clock.advance(0.11)
+    store.get_session("short")
+    clock.advance(0.7)
+    assert store.exists("short")
 
 
 def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(store: SessionStore, clock: Clock) -> None:
@@ -159,7 +195,7 @@ def test_a_sweep_is_bounded_and_goes_on_where_it_stopped(store: SessionStore, cl
         store.create_session(f"s{number}", ttl=5)
     clock.advance(10)
     # No time at all means one stripe, so each of them comes once.
-    removed = [store._sessions.sweep(-1) for _ in range(STRIPE_COUNT)]
+    removed = [store._sweeper.sweep(-1) for _ in range(STRIPE_COUNT)]
     assert (sum(removed), max(removed) < 100) == (300, True)
     assert store.cleanup_expired_sessions() == 0
 
@@ -201,7 +237,7 @@ def test_max_sessions_is_exact_in_all_processes() -> None:
 
 def test_what_has_expired_makes_room_for_new_sessions() -> None:
     with small_store(max_sessions=2) as store:
-        store._sessions.monotonic = clock = Clock()
+        clock = Clock(store)
         for name in "ab":
             store.create_session(name, ttl=5)
         clock.advance(10)

@@ -29,7 +29,8 @@ def sealed(writer: int, size: int) -> bytes:
     return b"%07d|" % writer * size
 
 
-def assert_whole(value: bytes) -> None:
+def assert_whole(value: bytes | memoryview) -> None:
+    value = bytes(value)
     assert value == value[:8] * (len(value) // 8), "torn"
 
 

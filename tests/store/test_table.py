@@ -9,27 +9,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snakepit_mp.store import table
+from snakepit_mp.store.layout import FAMILY_LOCKED, HASH, PAGES, PROCESSES, STRIPES, T_LIVE
 from snakepit_mp.store.redo import Transaction
-from snakepit_mp.store.segment import DESCRIPTORS, Segment
+from snakepit_mp.store.segment import Segment
 
-OWNER = DESCRIPTORS
-RECORDS = DESCRIPTORS + 100
-TABLES = RECORDS + 4000
+OWNER = STRIPES
+RECORDS = PROCESSES - 4 * 4000
 
 
 class Board:
     """A table whose records are four words each, and whose blocks are never freed."""
 
     def __init__(self) -> None:
-        self.segment = Segment.create(64 << 20)
+        self.segment = Segment.create(64 << 20, FAMILY_LOCKED)
         self.segment.grow(0, 64)
+        self.segment.words[PAGES] = 64
         self.words = self.segment.words
         self.next_table = self.segment.heap
         self.tx = Transaction(self.words)
 
     def record(self, number: int, digest: int) -> int:
         record = RECORDS + 4 * number
-        self.tx[record + table.HASH] = digest
+        self.tx[record + HASH] = digest
         return record
 
     def insert(self, number: int, digest: int) -> None:
@@ -112,6 +113,6 @@ def test_it_is_a_dict(steps: list[tuple[int, int, bool]]) -> None:
             found = {record for _, record in table.entries(board.tx, OWNER)}
             assert found == {RECORDS + 4 * live for live in model}
             assert all(board.find(live, known) for live, known in model.items())
-            assert board.tx[OWNER + table.LIVE] == len(model)
+            assert board.tx[OWNER + T_LIVE] == len(model)
     finally:
         board.close()
