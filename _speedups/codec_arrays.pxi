@@ -138,7 +138,7 @@ cdef object read_array(In* source, Py_ssize_t start):
     cdef NamedDtype* known
     cdef tuple shape
     cdef object item
-    if not PyBytes_CheckExact(<object>source.owner):
+    if not PyBytes_CheckExact(<object>source.owner) and type(<object>source.owner) is not Pin:
         return None
     if room < HEAD or at[1] != 0 or at[2] > MOST_AXES or at[3] >= ALIGNMENT or at[5] != 0:
         return None

@@ -73,8 +73,8 @@ PROCESS_FREE, PROCESS_LIVE = 0, 1
 DESCRIPTORS = PROCESSES + PROCESS_COUNT * PROCESS_WORDS
 DESCRIPTOR_WORDS = 4
 D_KIND, D_PREVIOUS, D_NEXT, D_STATE = 0, 1, 2, 3
-# Of a run in use: the process that is filling it (slot + 1, else 0); whether it was ever viewed.
-D_OWNER, D_VIEWED = 1, 2
+#: Of a run in use: the process that is filling it, its slot plus one, or 0.
+D_OWNER = 1
 
 
 class PageKind(IntEnum):

@@ -64,6 +64,8 @@ class LockFile:
         self.waiting = memoryview(self._map).cast("Q")
         self._descriptors: list[int] = []
         self._users = 0
+        #: What the compiled twin has of this process in the segment, shared by all handles.
+        self.process: object = None
         #: What the compiled twin keeps for this process.
         self.process: object = None
         self._threads = [threading.Lock() for _ in range(_LOCKS)]
@@ -86,6 +88,7 @@ class LockFile:
             if self._users:
                 return
             del _files[identity]
+        self.process = None
         self.descriptor = -1  # whoever comes now is told; whoever is inside has a copy
         self.wait_until_unused()
         self.waiting.release()

@@ -28,7 +28,6 @@ from .layout import (
     D_NEXT,
     D_OWNER,
     D_PREVIOUS,
-    D_VIEWED,
     FREE_PAGES,
     PAGE_BYTES,
     PAGE_WORDS,
@@ -156,7 +155,7 @@ class Pages:
             self._put_run(tx, page + count, size - count)
         tx[self._segment.descriptor_of(page + count - 1) + D_KIND] = PageKind.INSIDE
         tx[descriptor + D_KIND] = PageKind.RUN | count << 8
-        tx[descriptor + D_OWNER] = tx[descriptor + D_VIEWED] = 0
+        tx[descriptor + D_OWNER] = 0
         return page
 
     def _give_pages(self, tx: Transaction, page: int, count: int) -> None:

@@ -19,7 +19,6 @@ from .layout import (
     D_KIND,
     D_OWNER,
     D_STATE,
-    D_VIEWED,
     PAGE_BYTES,
     PAGE_WORDS,
     PAGES,
@@ -100,7 +99,7 @@ def give(tx: Transaction, segment: Segment, base: int, block: int) -> int:
     if free == PAGE_WORDS // CLASSES[number]:
         unlink(tx, segment, partial, page)
         tx[descriptor + D_KIND] = PageKind.RUN | 1 << 8
-        tx[descriptor + D_OWNER] = tx[descriptor + D_VIEWED] = 0
+        tx[descriptor + D_OWNER] = 0
         run = segment.heap + page * PAGE_WORDS
         tx[run + B_KIND] = header(Kind.PAGE, PAGE_PAYLOAD)
         return run

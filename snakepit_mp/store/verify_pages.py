@@ -19,7 +19,6 @@ from .layout import (
     D_OWNER,
     D_PREVIOUS,
     D_STATE,
-    D_VIEWED,
     FREE_PAGES,
     PAGE_WORDS,
     PAGES,
@@ -73,7 +72,7 @@ class Slab:
 
 
 class CheckOfPages:
-    """`blocks`: kind of every block in use. `runs`: owner and viewed of every run.
+    """`blocks`: kind of every block in use. `runs`: those that are one.
 
     `filled`: runs that a process is filling. `slabs`: by page.
     """
@@ -84,7 +83,7 @@ class CheckOfPages:
         self._found = found
         self._free_runs: dict[int, int] = {}
         self.blocks: dict[int, int] = {}
-        self.runs: dict[int, dict[int, int]] = {}
+        self.runs: set[int] = set()
         self.filled: set[int] = set()
         self.slabs: dict[int, Slab] = {}
 
@@ -127,7 +126,7 @@ class CheckOfPages:
     def _run(self, page: int, size: int) -> None:
         block, descriptor = self._start(page), self._segment.descriptor_of(page)
         owner = self._words[descriptor + D_OWNER]
-        self.runs[block] = {D_VIEWED: self._words[descriptor + D_VIEWED], D_OWNER: owner}
+        self.runs.add(block)
         self._found.expect(owner <= PROCESS_COUNT, f"run {block} is filled by nobody known")
         if owner:
             self.filled.add(block)

@@ -1,0 +1,287 @@
+# Processes that look at runs, or fill them: their slots in the segment, and views of memory.
+
+import fcntl as _fcntl
+import os as _os
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
+from cpython.buffer cimport PyBuffer_Release, PyObject_GetBuffer
+
+cdef extern from *:
+    """
+    #define store_first_zero(x) __builtin_ctzll(~(x))
+    """
+    int store_first_zero(uint64_t x) noexcept nogil
+
+cdef enum:
+    HAZARD_WORDS = (L_HAZARD_COUNT + 63) // 64
+
+cdef char* _OF_BYTES = "B"
+cdef uint64_t fork_generation = 0
+
+
+def _note_fork():
+    global fork_generation
+    fork_generation += 1
+
+
+_os.register_at_fork(after_in_child=_note_fork)
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Mapped:
+    """The mapping of a segment, which lives as long as anybody looks into it."""
+
+    cdef Py_buffer buffer
+    cdef Store store
+    cdef bint open
+
+    def __cinit__(self, memory):
+        PyObject_GetBuffer(memory, &self.buffer, PyBUF_WRITABLE)
+        self.open = True
+        self.store.words = <uint64_t*>self.buffer.buf
+        self.store.size = <uint64_t>self.buffer.len // 8
+
+    def __dealloc__(self):
+        if self.open:
+            PyBuffer_Release(&self.buffer)
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Process:
+    """This process's slot in one segment. Its byte lock, which the kernel gives up for the dead,
+    says that it is alive."""
+
+    cdef Mapped mapped
+    cdef uint64_t generation
+    cdef uint64_t base
+    cdef uint64_t number
+    cdef uint64_t[HAZARD_WORDS] taken
+    cdef uint64_t high
+
+    cdef int take(self) noexcept:
+        """The index of a free hazard, the lowest, or -1."""
+        cdef int word
+        cdef int index
+        for word in range(HAZARD_WORDS):
+            if ~self.taken[word]:
+                index = 64 * word + store_first_zero(self.taken[word])
+                if index >= L_HAZARD_COUNT:
+                    return -1
+                self.taken[word] |= <uint64_t>1 << (index & 63)
+                return index
+        return -1
+
+    cdef void look_at(self, int index, uint64_t block) noexcept:
+        """Keep a run; the caller then makes sure that it is still reachable."""
+        cdef uint64_t* words = self.mapped.store.words + self.base
+        store_poke(words + L_P_HAZARDS + index, block)
+        if <uint64_t>index >= self.high:
+            self.high = index + 1
+            store_poke(words + L_P_HIGH, self.high)
+        store_fence()
+
+    cdef void look_away(self, int index) noexcept:
+        cdef uint64_t* words = self.mapped.store.words + self.base
+        if self.generation != fork_generation:
+            return  # the parent's, who still looks
+        store_publish(words + L_P_HAZARDS + index, 0)
+        self.taken[index >> 6] &= ~(<uint64_t>1 << (index & 63))
+        if self.high == <uint64_t>index + 1:
+            while self.high and not store_peek(words + L_P_HAZARDS + self.high - 1):
+                self.high -= 1
+            store_publish(words + L_P_HIGH, self.high)
+
+    def __dealloc__(self):
+        # No view is left, since each keeps this; what is being filled keeps it, too.
+        if self.mapped is not None and self.generation == fork_generation:
+            store_publish(self.mapped.store.words + self.base + L_P_STATE, L_PROCESS_FREE)
+
+
+@cython.final
+@cython.no_gc
+@cython.auto_pickle(False)
+cdef class Pin:
+    """Memory of the segment that stays as it is while this lives."""
+
+    cdef Process process
+    cdef int index
+    cdef char* start
+    cdef Py_ssize_t nbytes
+    cdef Py_ssize_t exports
+    cdef bint writable
+    cdef readonly uint64_t block
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if flags & PyBUF_WRITABLE and not self.writable:
+            raise BufferError("a stored value cannot be changed in place: store a new one")
+        view.buf = self.start
+        view.obj = self
+        view.len = self.nbytes
+        view.itemsize = 1
+        view.readonly = not self.writable
+        view.ndim = 1
+        view.format = NULL
+        if flags & PyBUF_FORMAT:
+            view.format = _OF_BYTES
+        view.shape = NULL
+        if flags & PyBUF_ND:
+            view.shape = &self.nbytes
+        view.strides = NULL
+        if flags & PyBUF_STRIDES == PyBUF_STRIDES:
+            view.strides = &view.itemsize
+        view.suboffsets = NULL
+        view.internal = NULL
+
+    def __len__(self):
+        return self.nbytes
+
+    def __dealloc__(self):
+        if self.index >= 0:
+            self.process.look_away(self.index)
+
+
+cdef Pin pin_of(Process process, int index, uint64_t block, uint64_t length):
+    cdef Pin pin = Pin.__new__(Pin)
+    pin.process = process
+    pin.index = index
+    pin.block = block
+    pin.start = <char*>(process.mapped.store.words + block + header_for(length))
+    pin.nbytes = <Py_ssize_t>length
+    return pin
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Allocation:
+    """A block that its maker fills before it becomes a value; given back if it never does.
+
+    ``memory``: it, writable until then.
+    """
+
+    cdef Pin pin
+    cdef bint stored
+
+    @property
+    def nbytes(self):
+        """Bytes."""
+        return self.pin.nbytes
+
+    @property
+    def memory(self):
+        """The bytes to fill."""
+        return memoryview(self.pin)
+
+    def __dealloc__(self):
+        if not self.stored and self.pin.process.generation == fork_generation:
+            pages_give_back(&self.pin.process.mapped.store, self.pin.block)
+
+
+def _started(pid):
+    """When a process began, in clock ticks; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+cdef Process claim_process(Mapped mapped, object locks):
+    """A slot for this process, after whoever died in it; ``None`` if all are taken."""
+    cdef Store* store = &mapped.store
+    cdef Process process
+    cdef uint64_t number, base
+    cdef Log log
+    for number in range(<uint64_t>L_PROCESS_COUNT):
+        base = L_PROCESSES + number * L_PROCESS_WORDS
+        try:
+            _fcntl.lockf(
+                locks.descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB, 1, L_PROCESS_LOCKS + number
+            )
+        except OSError:
+            continue
+        if peek(store, base + L_P_STATE) and not recover_process(mapped, number):
+            _fcntl.lockf(locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number)
+            continue
+        if store_reserve(store.file, 8 * base, 8 * L_PROCESS_WORDS) != 0:
+            return None
+        poke(store, base + L_P_PID, <uint64_t>_os.getpid())
+        poke(store, base + L_P_STARTED, <uint64_t>_started(_os.getpid()))
+        store_publish(store.words + base + L_P_STATE, L_PROCESS_LIVE)
+        if pages_enter(store, &log) != ST_OK:
+            return None
+        if peek(store, L_PROCESSES_USED) <= number:
+            poke(store, L_PROCESSES_USED, number + 1)
+        pages_leave(store, &log)
+        process = Process.__new__(Process)
+        process.mapped = mapped
+        process.generation = fork_generation
+        process.base = base
+        process.number = number
+        return process
+    return None
+
+
+cdef bint recover_process(Mapped mapped, uint64_t number) except -1:
+    """Take back what a dead process held, whose byte lock is ours; False if it is not dead, or
+    if something that it began may still be finished."""
+    cdef Store* store = &mapped.store
+    cdef uint64_t base = L_PROCESSES + number * L_PROCESS_WORDS
+    cdef uint64_t pid = peek(store, base + L_P_PID)
+    cdef uint64_t started = peek(store, base + L_P_STARTED)
+    cdef uint64_t hazard
+    if peek(store, base + L_P_STATE) == L_PROCESS_FREE:
+        return True
+    if pid and started and _started(pid) == started:
+        return False  # alive; only its locks are gone, as by closing all descriptors
+    with nogil:
+        if not all_applied(store):
+            return False
+        for hazard in range(min(peek(store, base + L_P_HIGH), <uint64_t>L_HAZARD_COUNT)):
+            poke(store, base + L_P_HAZARDS + hazard, 0)
+        poke(store, base + L_P_HIGH, 0)
+        if free_private(store, number + 1) != ST_OK:
+            return False
+        store_publish(store.words + base + L_P_STATE, L_PROCESS_FREE)
+    return True
+
+
+cdef bint all_applied(Store* store) noexcept nogil:
+    """Finish every committed log: one may make a block public that its dead owner filled."""
+    cdef uint64_t stripe, base
+    for stripe in range(<uint64_t>L_STRIPE_COUNT):
+        base = base_of(stripe)
+        if peek(store, base + L_S_COMMIT) & 1:
+            if stripe_enter(store, base, store.patience) != ST_OK:
+                return False
+            stripe_leave(store, base)
+    return True
+
+
+cdef int free_private(Store* store, uint64_t owner) noexcept nogil:
+    """Free every run that ``owner`` was filling."""
+    cdef Log log
+    cdef uint64_t page = 0
+    cdef uint64_t entry
+    cdef int status = pages_enter(store, &log)
+    if status != ST_OK:
+        return status
+    while status == ST_OK and page < min(get(&log, L_PAGES), store.most_pages):
+        entry = get(&log, descriptor_of(page))
+        if entry & 0xFF == PAGE_RUN and get(&log, descriptor_of(page) + L_D_OWNER) == owner:
+            if not give_run(&log, start_of(store, page)):
+                status = ST_DAMAGED
+                break
+            if log.count >= LOG_ENOUGH:
+                status = log_run(&log, 0)
+                log_close(&log)
+                log_open(
+                    &log, store, L_ALLOCATOR_COMMIT, L_ALLOCATOR_LOG, L_ALLOCATOR_LOG_CAPACITY,
+                    AT_ALLOCATOR_LOGGED
+                )
+        page += max(entry >> 8, <uint64_t>1) if entry & 0xFF != PAGE_SLAB else 1
+    if status == ST_OK:
+        status = ST_NO_MEMORY if log.lost else log_run(&log, 0)
+    pages_leave(store, &log)
+    return status

@@ -1,0 +1,506 @@
+# Sessions and variables of one stripe: what sessions.py and variables.py in snakepit_mp/store
+# specify. All of it runs under the stripe's lock, save what takes a Look.
+
+# Where a session is looked for.
+cdef struct PlaceRef:
+    const char* name
+    uint64_t size
+    uint64_t digest
+    uint64_t base
+
+
+# A variable's name; `number` 0 is any.
+cdef struct KeyRef:
+    const char* name
+    uint64_t size
+    uint64_t digest
+    uint64_t number
+    # The same for what the name may be the id of; NULL if it looks like none.
+    const char* other
+    uint64_t other_size
+    uint64_t other_digest
+    uint64_t other_number
+
+
+# A new value. `block`: it lies there already, filled by this process.
+cdef struct Item:
+    KeyRef key
+    const char* data
+    uint64_t size
+    uint64_t block
+    uint64_t number
+    uint64_t facts_version
+    uint64_t expected
+    uint64_t record
+    uint64_t version
+
+
+cdef inline bint is_over(Look* look, uint64_t session, int64_t now) noexcept nogil:
+    cdef uint64_t lifetime = see(look, session + L_V_TTL)
+    if lifetime == 0:
+        return False
+    return now - <int64_t>see(look, session + L_V_ACCESSED) >= <int64_t>lifetime
+
+
+cdef inline bint stamp_is_due(Look* look, uint64_t session, int64_t now) noexcept nogil:
+    cdef int64_t every = <int64_t>(see(look, session + L_V_TTL) // 8)
+    if every == 0 or every > STAMP_EVERY:
+        every = STAMP_EVERY
+    return now - <int64_t>see(look, session + L_V_ACCESSED) >= every
+
+
+cdef uint64_t session_slot(Look* look, PlaceRef* place, uint64_t* slot) noexcept nogil:
+    """The record of a session, expired ones included, or 0."""
+    return table_find(
+        look, place.base + L_S_INDEX, place.digest, place.name, place.size,
+        L_V_LENGTHS, L_V_NAME, slot
+    )
+
+
+cdef int find_session(
+    Look* look, PlaceRef* place, int64_t now, uint64_t* session
+) noexcept nogil:
+    cdef uint64_t slot
+    session[0] = session_slot(look, place, &slot)
+    if session[0] == 0 or is_over(look, session[0], now):
+        return ST_NO_SESSION
+    return ST_OK
+
+
+cdef int find_variable(
+    Look* look, uint64_t session, KeyRef* key, uint64_t* record, uint64_t* slot
+) noexcept nogil:
+    record[0] = table_find(
+        look, session + L_V_VARIABLES, key.digest, key.name, key.size,
+        L_R_LENGTHS, L_R_NAME, slot
+    )
+    if record[0] and key.number and see(look, record[0] + L_R_NUMBER) != key.number:
+        record[0] = 0
+    if record[0] == 0 and key.other is not NULL:
+        record[0] = table_find(
+            look, session + L_V_VARIABLES, key.other_digest, key.other, key.other_size,
+            L_R_LENGTHS, L_R_NAME, slot
+        )
+        if record[0] and see(look, record[0] + L_R_NUMBER) != key.other_number:
+            record[0] = 0
+    return ST_OK if record[0] else ST_NO_VARIABLE
+
+
+cdef inline void changed(Store* store, uint64_t base, uint64_t session, int64_t now) noexcept nogil:
+    """Tell those who watch a session, and note its use. Called after a commit."""
+    if <int64_t>peek(store, session + L_V_WATCHED) > now:
+        ring(store, base)
+    poke(store, session + L_V_ACCESSED, <uint64_t>now)
+
+
+cdef uint64_t next_number(Log* log) noexcept nogil:
+    cdef uint64_t number = get(log, base_in(log) + L_S_NUMBERS) + 1
+    put(log, base_in(log) + L_S_NUMBERS, number)
+    return number
+
+
+cdef inline void something_goes(Log* log) noexcept nogil:
+    """Whoever remembers a record of this stripe has to look again."""
+    put(log, base_in(log) + L_S_EPOCH, get(log, base_in(log) + L_S_EPOCH) + 1)
+
+
+cdef uint64_t sessions_in(Store* store) noexcept nogil:
+    """How many sessions there are, hidden ones not counted; somebody may be adding one."""
+    cdef uint64_t total = 0
+    cdef uint64_t stripe
+    for stripe in range(<uint64_t>L_STRIPE_COUNT):
+        total += peek(store, base_of(stripe) + L_S_INDEX + L_T_LIVE)
+    return total - 1 if total else 0
+
+
+# Sessions
+
+cdef void bury(Log* log, uint64_t slot, uint64_t session) noexcept nogil:
+    """Delete a session: unreachable with the commit, freed later."""
+    cdef uint64_t base = base_in(log)
+    table_remove(log, base + L_S_INDEX, slot)
+    put(log, session + L_B_LINK, get(log, base + L_S_GRAVES))
+    put(log, base + L_S_GRAVES, session)
+    put(log, session + L_V_VARIABLES + L_T_USED, 0)  # from here on: how far it is emptied
+    something_goes(log)
+
+
+cdef int session_store(
+    Log* log, PlaceRef* place, uint64_t lifetime, const char* metadata, uint64_t metadata_size,
+    int64_t now, uint64_t* session
+) noexcept nogil:
+    cdef Store* store = log.store
+    cdef uint64_t name_words = words_for(place.size)
+    cdef uint64_t length = 8 * (L_V_NAME - L_SMALL_HEADER + name_words) + metadata_size
+    cdef uint64_t record, word
+    cdef int status = block_take(log, KIND_SESSION, length, session)
+    if status != ST_OK:
+        return status
+    record = session[0]
+    at(AT_BLOCK_FILLING)
+    for word in range(L_SMALL_HEADER, L_V_NAME + name_words):
+        poke(store, record + word, 0)
+    poke(store, record + L_HASH, place.digest)
+    poke(store, record + L_V_TTL, lifetime)
+    poke(store, record + L_V_ACCESSED, <uint64_t>now)
+    poke(store, record + L_V_CREATED, <uint64_t>store_wall())
+    poke(store, record + L_V_LENGTHS, place.size | metadata_size << 32)
+    poke(store, record + L_V_NUMBER, next_number(log))
+    memcpy(store.words + record + L_V_NAME, place.name, place.size)
+    memcpy(store.words + record + L_V_NAME + name_words, metadata, metadata_size)
+    at(AT_BLOCK_FILLED)
+    return table_insert(log, place.base + L_S_INDEX, place.digest, record)
+
+
+cdef int session_create(
+    Store* store, PlaceRef* place, uint64_t lifetime, const char* metadata,
+    uint64_t metadata_size, bint exist_ok, uint64_t* session
+) noexcept nogil:
+    cdef Log log
+    cdef Look look
+    cdef int64_t now = monotonic(store)
+    cdef uint64_t slot
+    cdef int status = ST_OK
+    look_begin(&look, store, place.base)
+    session[0] = session_slot(&look, place, &slot)
+    if session[0] and not is_over(&look, session[0], now):
+        if not exist_ok:
+            return ST_EXISTS
+        poke(store, session[0] + L_V_ACCESSED, <uint64_t>now)
+        return ST_OK
+    stripe_open(&log, store, place.base)
+    if session[0]:
+        bury(&log, slot, session[0])
+    elif sessions_in(store) >= store.max_sessions and place.name[0] != <char>0xFF:
+        return ST_TOO_MANY_SESSIONS
+    status = session_store(&log, place, lifetime, metadata, metadata_size, now, session)
+    if status == ST_OK:
+        status = stripe_commit(&log)
+    if status != ST_OK:
+        stripe_undo(&log)
+    log_close(&log)
+    return status
+
+
+cdef int session_delete(
+    Store* store, PlaceRef* place, bint only_expired, uint64_t* variables
+) noexcept nogil:
+    cdef Log log
+    cdef Look look
+    cdef int64_t now = monotonic(store)
+    cdef uint64_t slot, session
+    cdef bint over
+    cdef int status
+    look_begin(&look, store, place.base)
+    session = session_slot(&look, place, &slot)
+    over = session != 0 and is_over(&look, session, now)
+    if session == 0 or over != only_expired:
+        return ST_NO_SESSION
+    variables[0] = (
+        peek(store, session + L_V_VARIABLES + L_T_LIVE) - peek(store, session + L_V_PROGRAMS)
+    )
+    stripe_open(&log, store, place.base)
+    bury(&log, slot, session)
+    status = stripe_commit(&log)
+    if status == ST_OK and <int64_t>peek(store, session + L_V_WATCHED) > now:
+        ring(store, place.base)
+    log_close(&log)
+    return status
+
+
+# Variables
+
+cdef int value_store(
+    Log* log, Item* item, uint64_t record, uint64_t* block
+) noexcept nogil:
+    """Bring a value where it belongs: into a block, or into its record with the commit."""
+    cdef uint64_t[L_INLINE_WORDS] words
+    cdef uint64_t number
+    if item.block:  # filled before; from now on nobody's in particular
+        put(log, descriptor_of(page_of(log.store, item.block)) + L_D_OWNER, 0)
+        block[0] = item.block
+        return ST_OK
+    if item.size > L_INLINE_BYTES:
+        return block_store(log, KIND_VALUE, item.data, item.size, block)
+    block[0] = 0
+    words[L_INLINE_WORDS - 1] = words[L_INLINE_WORDS - 2] = 0
+    words[L_INLINE_WORDS - 3] = words[L_INLINE_WORDS - 4] = 0
+    memcpy(words, item.data, item.size)
+    for number in range(words_for(item.size)):
+        put(log, record + L_R_INLINE + number, words[number])
+    return ST_OK
+
+
+cdef int variable_create(
+    Log* log, uint64_t session, Item* item, const char* kind, uint64_t kind_size,
+    const char* facts, uint64_t facts_size, uint64_t history, uint64_t* made
+) noexcept nogil:
+    cdef Store* store = log.store
+    cdef KeyRef* key = &item.key
+    cdef uint64_t name_words = words_for(key.size)
+    cdef uint64_t length = 8 * (L_R_NAME - L_SMALL_HEADER + name_words) + kind_size
+    cdef uint64_t facts_block = 0
+    cdef uint64_t history_block = 0
+    cdef uint64_t value_block = 0
+    cdef uint64_t record, word
+    cdef int status = block_take(log, KIND_VARIABLE, length, made)
+    if status == ST_OK and facts_size:
+        status = block_store(log, KIND_FACTS, facts, facts_size, &facts_block)
+    if status == ST_OK and history:
+        status = history_create(log, history, &history_block)
+    if status == ST_OK and (item.block or item.size > L_INLINE_BYTES):
+        status = value_store(log, item, made[0], &value_block)
+    if status != ST_OK:
+        return status
+    record = made[0]
+    at(AT_BLOCK_FILLING)
+    for word in range(L_SMALL_HEADER, L_R_NAME + name_words):
+        poke(store, record + word, 0)
+    poke(store, record + L_HASH, key.digest)
+    poke(store, record + L_R_NUMBER, next_number(log))
+    poke(store, record + L_R_VERSION, 1)
+    poke(store, record + L_R_CREATED, <uint64_t>store_wall())
+    poke(store, record + L_R_UPDATED, peek(store, record + L_R_CREATED))
+    poke(store, record + L_R_FACTS, facts_block)
+    poke(store, record + L_R_HISTORY, history_block)
+    poke(store, record + L_R_LENGTHS, key.size | kind_size << 32)
+    poke(store, record + L_R_VALUE, value_block)
+    poke(store, record + L_R_VALUE_LENGTH, item.size)
+    if value_block == 0:
+        memcpy(store.words + record + L_R_INLINE, item.data, item.size)
+    memcpy(store.words + record + L_R_NAME, key.name, key.size)
+    memcpy(store.words + record + L_R_NAME + name_words, kind, kind_size)
+    at(AT_BLOCK_FILLED)
+    if key.name[0] == <char>0xFF:
+        put(log, session + L_V_PROGRAMS, get(log, session + L_V_PROGRAMS) + 1)
+    return table_insert(log, session + L_V_VARIABLES, key.digest, record)
+
+
+cdef int variable_register(
+    Store* store, PlaceRef* place, Item* item, const char* kind, uint64_t kind_size,
+    const char* facts, uint64_t facts_size, uint64_t history, bint exist_ok
+) noexcept nogil:
+    cdef Log log
+    cdef Look look
+    cdef int64_t now = monotonic(store)
+    cdef uint64_t session, slot
+    cdef int status
+    look_begin(&look, store, place.base)
+    status = find_session(&look, place, now, &session)
+    if status != ST_OK:
+        return status
+    if find_variable(&look, session, &item.key, &item.record, &slot) == ST_OK:
+        poke(store, session + L_V_ACCESSED, <uint64_t>now)
+        return ST_OK if exist_ok else ST_EXISTS
+    if item.key.name[0] != <char>0xFF and (
+        peek(store, session + L_V_VARIABLES + L_T_LIVE) - peek(store, session + L_V_PROGRAMS)
+        >= store.max_variables
+    ):
+        return ST_TOO_MANY_VARIABLES
+    stripe_open(&log, store, place.base)
+    status = variable_create(
+        &log, session, item, kind, kind_size, facts, facts_size, history, &item.record
+    )
+    if status == ST_OK:
+        status = stripe_commit(&log)
+    if status == ST_OK:
+        changed(store, place.base, session, now)
+        item.block = 0  # it is the variable's now
+    else:
+        stripe_undo(&log)
+    log_close(&log)
+    return status
+
+
+cdef int history_create(Log* log, uint64_t capacity, uint64_t* block) noexcept nogil:
+    cdef uint64_t length = 8 * (L_H_ENTRIES + L_HISTORY_ENTRY * capacity)
+    cdef int status = block_take(log, KIND_HISTORY, length, block)
+    cdef uint64_t start
+    if status != ST_OK:
+        return status
+    at(AT_BLOCK_FILLING)
+    start = block[0] + header_for(length)
+    memset(log.store.words + start, 0, length)
+    poke(log.store, start + L_H_CAPACITY, capacity)
+    at(AT_BLOCK_FILLED)
+    return ST_OK
+
+
+cdef int history_keep(Log* log, uint64_t record, uint64_t ring_block) noexcept nogil:
+    """Put the old value into the ring instead of freeing it."""
+    cdef Store* store = log.store
+    cdef uint64_t length = length_of(peek(store, ring_block + L_B_KIND))
+    cdef uint64_t start = ring_block + header_for(length)
+    cdef uint64_t capacity = get(log, start + L_H_CAPACITY)
+    cdef uint64_t count = get(log, start + L_H_COUNT)
+    cdef uint64_t block = get(log, record + L_R_VALUE)
+    cdef uint64_t size = get(log, record + L_R_VALUE_LENGTH)
+    cdef uint64_t[L_INLINE_WORDS] words
+    cdef uint64_t entry, number
+    cdef int status = ST_OK
+    if capacity == 0 or not holds(store, start, L_H_ENTRIES + L_HISTORY_ENTRY * capacity):
+        return ST_DAMAGED
+    entry = start + L_H_ENTRIES + L_HISTORY_ENTRY * (count % capacity)
+    discard(log, get(log, entry + 2))
+    if block == 0:
+        for number in range(<uint64_t>L_INLINE_WORDS):
+            words[number] = get(log, record + L_R_INLINE + number)
+        status = block_store(
+            log, KIND_VALUE, <const char*>words, min(size, <uint64_t>L_INLINE_BYTES), &block
+        )
+    put(log, entry, get(log, record + L_R_VERSION))
+    put(log, entry + 1, get(log, record + L_R_UPDATED))
+    put(log, entry + 2, block)
+    put(log, entry + 3, size)
+    put(log, start + L_H_COUNT, count + 1)
+    return status
+
+
+cdef int value_put(Log* log, Item* item, int64_t wall) noexcept nogil:
+    """Replace a variable's value with the commit."""
+    cdef Store* store = log.store
+    cdef uint64_t record = item.record
+    cdef uint64_t ring_block = peek(store, record + L_R_HISTORY)
+    cdef uint64_t old = get(log, record + L_R_VALUE)
+    cdef uint64_t block
+    cdef int status = ST_OK
+    if ring_block:
+        status = history_keep(log, record, ring_block)
+    else:
+        discard(log, old)
+    if status == ST_OK:
+        status = value_store(log, item, record, &block)
+    if status != ST_OK:
+        return status
+    item.version = get(log, record + L_R_VERSION) + 1
+    put(log, record + L_R_VERSION, item.version)
+    put(log, record + L_R_UPDATED, <uint64_t>wall)
+    if block != old:
+        put(log, record + L_R_VALUE, block)
+    if peek(store, record + L_R_VALUE_LENGTH) != item.size or log_find(
+        log, record + L_R_VALUE_LENGTH
+    ) is not NULL:
+        put(log, record + L_R_VALUE_LENGTH, item.size)
+    return ST_OK
+
+
+cdef int items_check(
+    Store* store, PlaceRef* place, uint64_t session, Item* items, uint64_t count, uint64_t* bad
+) noexcept nogil:
+    """Find the variables, and whether they are what their values were checked against."""
+    cdef Look look
+    cdef Item* item
+    cdef uint64_t number, slot
+    look_begin(&look, store, place.base)
+    for number in range(count):
+        item = items + number
+        bad[0] = number
+        if item.record == 0:
+            if find_variable(&look, session, &item.key, &item.record, &slot) != ST_OK:
+                return ST_NO_VARIABLE
+        item.version = peek(store, item.record + L_R_VERSION)
+        if item.expected and item.version != item.expected:
+            return ST_CONFLICT
+        if peek(store, item.record + L_R_NUMBER) != item.number:
+            return ST_CHANGED
+        if peek(store, item.record + L_R_FACTS_VERSION) != item.facts_version:
+            return ST_CHANGED
+    return ST_OK
+
+
+cdef int items_write(
+    Store* store, PlaceRef* place, uint64_t session, Item* items, uint64_t count, int64_t now,
+    uint64_t* bad
+) noexcept nogil:
+    """Give variables new values in one commit."""
+    cdef Log log
+    cdef uint64_t number
+    cdef int64_t wall = store_wall()
+    cdef int status = items_check(store, place, session, items, count, bad)
+    if status != ST_OK:
+        return status
+    stripe_open(&log, store, place.base)
+    for number in range(count):
+        status = value_put(&log, items + number, wall)
+        if status != ST_OK:
+            break
+    if status == ST_OK:
+        status = stripe_commit(&log)
+    if status == ST_OK:
+        changed(store, place.base, session, now)
+        for number in range(count):
+            items[number].block = 0
+    else:
+        stripe_undo(&log)
+    log_close(&log)
+    return status
+
+
+cdef int variable_constrain(
+    Store* store, PlaceRef* place, KeyRef* key, uint64_t number, uint64_t facts_version,
+    uint64_t version, const char* facts, uint64_t size
+) noexcept nogil:
+    cdef Log log
+    cdef Look look
+    cdef int64_t now = monotonic(store)
+    cdef uint64_t session, record, slot
+    cdef uint64_t block = 0
+    cdef int status
+    look_begin(&look, store, place.base)
+    status = find_session(&look, place, now, &session)
+    if status == ST_OK:
+        status = find_variable(&look, session, key, &record, &slot)
+    if status != ST_OK:
+        return status
+    if (
+        peek(store, record + L_R_NUMBER) != number or peek(store, record + L_R_VERSION) != version
+        or peek(store, record + L_R_FACTS_VERSION) != facts_version
+    ):
+        return ST_CHANGED
+    stripe_open(&log, store, place.base)
+    discard(&log, peek(store, record + L_R_FACTS))
+    if size:
+        status = block_store(&log, KIND_FACTS, facts, size, &block)
+    if status == ST_OK:
+        put(&log, record + L_R_FACTS, block)
+        put(&log, record + L_R_FACTS_VERSION, facts_version + 1)
+        status = stripe_commit(&log)
+    if status == ST_OK:
+        changed(store, place.base, session, now)
+    else:
+        stripe_undo(&log)
+    log_close(&log)
+    return status
+
+
+cdef int variable_delete(Store* store, PlaceRef* place, KeyRef* key) noexcept nogil:
+    cdef Log log
+    cdef Look look
+    cdef int64_t now = monotonic(store)
+    cdef uint64_t session, record, slot
+    cdef int status
+    look_begin(&look, store, place.base)
+    status = find_session(&look, place, now, &session)
+    if status == ST_OK:
+        status = find_variable(&look, session, key, &record, &slot)
+    if status != ST_OK:
+        return status
+    stripe_open(&log, store, place.base)
+    table_remove(&log, session + L_V_VARIABLES, slot)
+    if same_first(store, record):
+        put(&log, session + L_V_PROGRAMS, get(&log, session + L_V_PROGRAMS) - 1)
+    something_goes(&log)
+    discard_variable(&log, record)
+    status = stripe_commit(&log)
+    if status == ST_OK:
+        changed(store, place.base, session, now)
+    else:
+        stripe_undo(&log)
+    log_close(&log)
+    return status
+
+
+cdef inline bint same_first(Store* store, uint64_t record) noexcept nogil:
+    """Whether a record is that of a program."""
+    cdef uint64_t first = peek(store, record + L_R_NAME)
+    return (<const unsigned char*>&first)[0] == 0xFF

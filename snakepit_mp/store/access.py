@@ -1,0 +1,67 @@
+"""How does ``s["x"]`` reach the store? The part of a session's mapping that has to be fast.
+
+The compiled twin remembers where each variable lies, so that a read or a write of a short
+value is one call; everything else it leaves to the methods that the mapping defines, as this
+one does always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .. import _accel
+from .facts import Facts
+from .places import Key, Place
+
+if TYPE_CHECKING:
+    from .raw_store import PyRawStore
+
+__all__ = ["PyVariableAccess", "VariableAccess"]
+
+
+class PyVariableAccess:
+    """Reads and writes of one session's variables by name.
+
+    A subclass defines `_read`, `_write` and `_facts`, which do the same for any value, and
+    say what is wrong.
+    """
+
+    _raw: PyRawStore | None = None
+
+    def _bind(self, raw: PyRawStore, place: Place, variable_key: Callable[[str], Key]) -> None:
+        """Work on this session from now on."""
+        self._raw = raw
+        self._place = place
+        self._variable_key = variable_key
+
+    def __getitem__(self, name: str) -> Any:
+        return self._read(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._write(name, value)
+
+    def _values(self, names: Iterable[str]) -> list[Any] | None:
+        """The values of several variables of one moment; ``None`` where that is not quick."""
+        return None
+
+    def _update(self, values: dict[str, Any]) -> dict[str, int] | None:
+        """New versions by name, in one step; ``None`` where that is not quick."""
+        return None
+
+    def _read(self, name: str) -> Any:
+        """The value of a variable."""
+        raise NotImplementedError
+
+    def _write(self, name: str, value: Any) -> None:
+        """Give a variable a value, or register it."""
+        raise NotImplementedError
+
+    def _facts(self, name: str) -> Facts | None:
+        """What a variable takes, ``None`` where there is none."""
+        raise NotImplementedError
+
+
+VariableAccess: type[PyVariableAccess] = getattr(
+    _accel.speedups, "VariableAccess", PyVariableAccess
+)
