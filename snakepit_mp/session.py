@@ -13,8 +13,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from .errors import SessionNotFound, StoreClosed, VariableExists, VariableNotFound
+from .store.batch import Batch
+from .store.history import OldValue
 from .store.records import SessionInfo, Variable
 from .store.session_store import SessionStore
+from .store.watch import Change
 
 __all__ = ["Executor", "Session", "SessionContext", "VariableMapping"]
 
@@ -146,6 +149,7 @@ class VariableMapping(Mapping[str, Any]):
         *,
         constraints: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        history: int = 0,
         exist_ok: bool = False,
     ) -> Variable:
         """As `SessionStore.register_variable`."""
@@ -157,6 +161,7 @@ class VariableMapping(Mapping[str, Any]):
             value,
             constraints=constraints,
             metadata=metadata,
+            history=history,
             exist_ok=exist_ok,
         )
 
@@ -176,6 +181,11 @@ class VariableMapping(Mapping[str, Any]):
         store, session_id = self._target()
         return store.get_variables(session_id, names, missing_ok=missing_ok)
 
+    def get_values(self, names: Iterable[str]) -> dict[str, Any]:
+        """As `SessionStore.get_values`: a snapshot of one moment."""
+        store, session_id = self._target()
+        return store.get_values(session_id, names)
+
     def update_variable(self, name: str, value: Any, *, expected_version: int | None = None) -> int:
         """As `SessionStore.update_variable`."""
         store, session_id = self._target()
@@ -185,6 +195,63 @@ class VariableMapping(Mapping[str, Any]):
         """As `SessionStore.update_variables`."""
         store, session_id = self._target()
         return store.update_variables(session_id, values, atomic=atomic)
+
+    def increment(self, name: str, by: Any = 1) -> Any:
+        """As `SessionStore.increment`."""
+        store, session_id = self._target()
+        return store.increment(session_id, name, by)
+
+    def compare_and_set(self, name: str, expected_value: Any, value: Any) -> bool:
+        """As `SessionStore.compare_and_set`."""
+        store, session_id = self._target()
+        return store.compare_and_set(session_id, name, expected_value, value)
+
+    def update(self, name: str, fn: Callable[[Any], Any]) -> Any:
+        """As `SessionStore.update`."""
+        store, session_id = self._target()
+        return store.update(session_id, name, fn)
+
+    def batch(self) -> Batch:
+        """As `SessionStore.batch`: ``with s.batch() as b: b["x"] = 1; b["y"] = 2``."""
+        store, session_id = self._target()
+        return store.batch(session_id)
+
+    def history(self, name: str) -> list[OldValue]:
+        """As `SessionStore.history`."""
+        store, session_id = self._target()
+        return store.history(session_id, name)
+
+    def rollback(self, name: str, version: int) -> int:
+        """As `SessionStore.rollback`."""
+        store, session_id = self._target()
+        return store.rollback(session_id, name, version)
+
+    def watch(
+        self, names: Iterable[str] | None = None, *, timeout: float | None = None
+    ) -> Iterator[Change]:
+        """As `SessionStore.watch`."""
+        store, session_id = self._target()
+        return store.watch(session_id, names, timeout=timeout)
+
+    def put_program(self, name: str, value: Any) -> int:
+        """As `SessionStore.put_program`, in this session."""
+        store, session_id = self._target()
+        return store.put_program(session_id, name, value)
+
+    def get_program(self, name: str) -> Any:
+        """As `SessionStore.get_program`, of this session."""
+        store, session_id = self._target()
+        return store.get_program(session_id, name)
+
+    def list_programs(self, pattern: str = "*") -> list[str]:
+        """As `SessionStore.list_programs`, of this session."""
+        store, session_id = self._target()
+        return store.list_programs(session_id, pattern)
+
+    def delete_program(self, name: str) -> None:
+        """As `SessionStore.delete_program`, of this session."""
+        store, session_id = self._target()
+        store.delete_program(session_id, name)
 
     def delete_variable(self, name: str) -> None:
         """As `SessionStore.delete_variable`."""

@@ -7,10 +7,17 @@ what it was checked against, and where that is no longer so, all of it is done a
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import numbers
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import SessionNotFound, SnakepitError
+from ..errors import (
+    SessionNotFound,
+    SnakepitError,
+    StoreError,
+    VariableTypeError,
+    VersionConflict,
+)
 from ..values.codec import decode
 from . import faults, shown
 from .facts import Facts
@@ -109,3 +116,101 @@ class Changes:
             )
             if self._room.with_room(attempt):
                 return shown.variable(seen, facts)
+
+    # By what was there before: done again where somebody else was faster.
+
+    def apply(self, place: Place, key: Key, change: Callable[[Any], Any]) -> Any:
+        """Put what ``change`` makes of the value in its place; the new value as it is stored."""
+        while True:
+            seen = self.read(place, key)
+            facts = self._facts_of(place, key, seen)
+            data = facts.prepare(change(decode(seen.value)))
+            if self._replaced(place, key, seen, seen.version, data):
+                return decode(data)
+
+    def increment(self, place: Place, key: Key, by: Any) -> Any:
+        """Add to a number; the new value."""
+
+        def added(value: Any) -> Any:
+            if not (_is_number(value) and _is_number(by)):
+                raise VariableTypeError(
+                    f"variable {key.name!r} is {type(value).__name__}, and cannot be "
+                    f"incremented by {type(by).__name__}: both must be numbers",
+                    variable=key.name,
+                    value=by,
+                )
+            try:
+                return value + by
+            except TypeError as error:  # Decimal and float, for one
+                raise VariableTypeError(
+                    f"variable {key.name!r}: {error}", variable=key.name, value=by
+                ) from error
+
+        return self.apply(place, key, added)
+
+    def compare_and_set(self, place: Place, key: Key, expected: Any, value: Any) -> bool:
+        """Write ``value`` if the variable's is the expected one; whether it was."""
+        while True:
+            seen = self.read(place, key)
+            facts = self._facts_of(place, key, seen)
+            data = facts.prepare(value)
+            if not _is_value(seen.value, expected, facts):
+                return False
+            if self._replaced(place, key, seen, seen.version, data):
+                return True
+
+    def roll_back(self, place: Place, key: Key, version: int) -> int:
+        """Write an old value once more; its new version."""
+        while True:
+            seen = self.read(place, key)
+            kept = self._raw.history(place, key)
+            current = kept[0][0]
+            data = next((data for known, _, data in kept if known == version), None)
+            if data is None:
+                known = [known for known, _, _ in kept]
+                raise faults.version_not_kept(place, key, version, known, current)
+            data = self._facts_of(place, key, seen).prepare(decode(data))
+            if done := self._replaced(place, key, seen, current, data):
+                return done
+
+    def _facts_of(self, place: Place, key: Key, seen: RawVariable) -> Facts:
+        known = self._facts.get((place.name, key.name))
+        if known is None or known.identity != seen.identity:
+            known = Facts.of(seen)
+            self._remember(place, key.name, known)
+        return known
+
+    def _replaced(
+        self, place: Place, key: Key, seen: RawVariable, version: int, data: bytes
+    ) -> int | None:
+        """The new version, or ``None`` where the variable is not as it was seen."""
+        update = Update(key, data, *seen.identity, version)
+        try:
+            done = self._room.with_room(functools.partial(self._raw.write, place, [update]))
+        except VersionConflict:
+            return None
+        return None if done is None else done[0]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Number) and not isinstance(value, bool)
+
+
+def _is_value(data: bytes, expected: Any, facts: Facts) -> bool:
+    """Whether ``data`` is the encoded ``expected``, of the same type and all."""
+    try:
+        wanted = facts.prepare(expected)
+    except StoreError:
+        return False  # the variable can never have this value
+    if wanted == data:
+        return True
+    value, known = decode(wanted), decode(data)
+    # The order in which they were filled says nothing.
+    return type(value) is type(known) in (dict, set, frozenset) and _are_equal(value, known)
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays inside, which have no truth
+        return False

@@ -32,7 +32,7 @@ from .segment import Segment
 if TYPE_CHECKING:
     from .stripe import Operation
 
-__all__ = ["OldValue", "block_words", "keep", "kept", "new_ring"]
+__all__ = ["OldValue", "block_words", "capacity_of", "keep", "kept", "new_ring"]
 
 #: Words of an entry.
 _VERSION, _UPDATED, _BLOCK, _LENGTH = range(HISTORY_ENTRY)
@@ -82,6 +82,11 @@ def kept(segment: Segment, record: int) -> list[tuple[int, int, bytes]]:
         version, updated, block, _ = words[entry : entry + HISTORY_ENTRY]
         found.append((version, updated, content(segment, block)))
     return found
+
+
+def capacity_of(words: Words, record: int) -> int:
+    """How many old values a variable keeps."""
+    return _ring(words, record)[1] if words[record + R_HISTORY] else 0
 
 
 def block_words(words: Words, record: int) -> list[int]:

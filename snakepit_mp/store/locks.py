@@ -66,8 +66,6 @@ class LockFile:
         self._users = 0
         #: What the compiled twin has of this process in the segment, shared by all handles.
         self.process: object = None
-        #: What the compiled twin keeps for this process.
-        self.process: object = None
         self._threads = [threading.Lock() for _ in range(_LOCKS)]
 
     @classmethod

@@ -13,29 +13,33 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Any
 
 from ..config import StoreConfig
-from ..errors import ConfigError, SessionLimitReached, StoreBusy, StoreClosed, StoreError
-from ..values.codec import encode
-from . import faults, shown, verify
+from ..errors import SessionLimitReached, StoreBusy, StoreClosed, StoreError
+from ..values.codec import decode, encode
+from . import arguments, faults, shown, verify
+from .batch import Batch
 from .changes import Changes
+from .dump import Dumps
 from .facts import Facts
+from .history import OldValue
 from .janitor import Janitor, Sweeper
-from .layout import FREE_PAGES, HIDDEN, PAGE_BYTES, PAGES, STRIPE_COUNT
+from .layout import HIDDEN, STRIPE_COUNT
 from .locks import LOCK_FILE_BYTES, LockFile
 from .places import Keys, Limits, NewVariable, Place, text
+from .programs import Programs
 from .raw_store import PyRawStore, RawStore
-from .records import RawSession, RawVariable, SessionInfo, Variable
+from .records import RawSession, RawVariable, SessionInfo, Variable, seconds
 from .segment import Segment, anonymous_file
-from .sessions import session_count
+from .stats import StoreStats, stats_of
+from .watch import Watch
 
 __all__ = ["SessionStore"]
 
-_SECOND = 10**9
 #: Seconds that a sweep of the janitor, and the caller of a delete, spend on freeing memory.
 _SWEEP_BUDGET, _TIDY_BUDGET = 0.05, 0.02
 
@@ -43,8 +47,8 @@ _SWEEP_BUDGET, _TIDY_BUDGET = 0.05, 0.02
 def _release(raw: PyRawStore, segment: Segment, locks: LockFile) -> None:
     identity = segment.identity
     raw.close()
-    segment.close()
     locks.close(identity)
+    segment.close()
 
 
 class SessionStore:
@@ -91,6 +95,8 @@ class SessionStore:
         self._keys = Keys(segment.seed)
         self._sweeper = Sweeper(self._raw)
         self._changes = Changes(self._raw, self._keys, self._sweeper)
+        self._programs = Programs(self._raw, self._keys, self._sweeper)
+        self._dumps = Dumps(self._raw, segment, self._keys, self._sweeper)
         self._janitor: Janitor | None = None
         self._frozen: int | None = None
 
@@ -141,11 +147,10 @@ class SessionStore:
     def __repr__(self) -> str:
         if self._segment.closed:
             return "<SessionStore: closed>"
-        words = self._segment.words
-        used = (words[PAGES] - words[FREE_PAGES]) * PAGE_BYTES
+        stats = self.stats()
         return (
-            f"<SessionStore: {session_count(self._segment)} sessions, {used:,} of at most "
-            f"{self.config.max_bytes:,} bytes>"
+            f"<SessionStore: {stats.sessions} sessions, {stats.bytes_used:,} of at most "
+            f"{stats.bytes_limit:,} bytes>"
         )
 
     # Sessions.
@@ -165,7 +170,7 @@ class SessionStore:
         if it exists and not ``exist_ok``, `SessionLimitReached`, `StoreFull`.
         """
         place = self._place(os.urandom(16).hex() if session_id is None else session_id)
-        lifetime = self._lifetime(ttl)
+        lifetime = arguments.lifetime(self.config.session_ttl if ttl is None else ttl)
         extra = encode(dict(metadata), root="metadata") if metadata else b""
         attempt = functools.partial(self._raw.create_session, place, lifetime, extra, exist_ok)
         return self._info(self._sweeper.with_room(attempt, SessionLimitReached))
@@ -222,18 +227,21 @@ class SessionStore:
         *,
         constraints: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        history: int = 0,
         exist_ok: bool = False,
     ) -> Variable:
         """Create a variable of version 1; with ``exist_ok`` return one that is there, as it is.
 
-        ``type``: a name, a Python type, or ``None`` to infer it. Raises `VariableExists`,
+        ``type``: a name, a Python type, or ``None`` to infer it. ``history``: how many old
+        values to keep, at most 10,000; see `rollback`. Raises `VariableExists`,
         `VariableTypeError`, `ConstraintError`, `ConstraintViolation`, `CodecError`,
         `SessionNotFound`, `SessionLimitReached`, `StoreFull`.
         """
         place = self._place(session_id)
-        key = self._keys.variable(shown.checked("variable name", name))
+        key = self._keys.variable(arguments.name_of("variable name", name))
         facts = Facts.given(name, type, value, constraints, metadata)
-        new = NewVariable(facts.type.encode(), facts.prepare(value), facts.encoded())
+        keep = arguments.history_count(history)
+        new = NewVariable(facts.type.encode(), facts.prepare(value), facts.encoded(), keep)
         attempt = functools.partial(self._raw.register, place, key, new, exist_ok)
         return shown.variable(RawVariable.parse(self._sweeper.with_room(attempt)))
 
@@ -265,6 +273,15 @@ class SessionStore:
             elif not missing_ok:
                 raise faults.variable_not_found(place, key)
         return found
+
+    def get_values(self, session_id: str, names: Iterable[str]) -> dict[str, Any]:
+        """Several values, all of one moment, by the name or id they were asked for.
+
+        Each is what `get_value` gives. Raises as `get_variable`.
+        """
+        keys = [self._keys.variable(name) for name in names]
+        values = self._raw.values(self._place(session_id), keys)
+        return {key.name: value for key, value in zip(keys, values, strict=True)}
 
     def has_variable(self, session_id: str, name: str) -> bool:
         """Whether there is a variable of that name or id. Raises `SessionNotFound`."""
@@ -309,6 +326,63 @@ class SessionStore:
         self._raw.touch(place)
         return {name: self._changes.outcome(place, name, value) for name, value in values.items()}
 
+    def increment(self, session_id: str, name: str, by: Any = 1) -> Any:
+        """Add to a number, and return the new value; no increment of anybody is lost.
+
+        Raises `VariableTypeError` where one of the two is no number, and as `update_variable`.
+        """
+        return self._changes.increment(self._place(session_id), self._keys.variable(name), by)
+
+    def compare_and_set(self, session_id: str, name: str, expected_value: Any, value: Any) -> bool:
+        """Give a variable a new value if it has the expected one; whether it had.
+
+        Equal is what is stored alike: 1 is neither 1.0 nor ``True`` where the type tells them
+        apart. Raises as `update_variable`.
+        """
+        key = self._keys.variable(name)
+        return self._changes.compare_and_set(self._place(session_id), key, expected_value, value)
+
+    def update(self, session_id: str, name: str, fn: Callable[[Any], Any]) -> Any:
+        """Put ``fn(value)`` in a value's place, and return the new one.
+
+        ``fn`` may be called again where somebody else wrote first, and may use the store.
+        Raises what ``fn`` raises, and as `update_variable`.
+        """
+        return self._changes.apply(self._place(session_id), self._keys.variable(name), fn)
+
+    def batch(self, session_id: str) -> Batch:
+        """Several new values, collected in a ``with`` block and written in one step."""
+        self._raw.touch(self._place(session_id))
+        return Batch(self, session_id)
+
+    def history(self, session_id: str, name: str) -> list[OldValue]:
+        """The present value and the old ones that are kept, newest first, of one moment."""
+        found = self._raw.history(self._place(session_id), self._keys.variable(name))
+        return [OldValue(version, decode(data), seconds(at)) for version, at, data in found]
+
+    def rollback(self, session_id: str, name: str, version: int) -> int:
+        """Give a variable an old value once more, and return its new version.
+
+        Raises `VersionConflict` where that version is not kept, and as `update_variable`.
+        """
+        key = self._keys.variable(name)
+        return self._changes.roll_back(self._place(session_id), key, version)
+
+    def watch(
+        self,
+        session_id: str,
+        names: Iterable[str] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Watch:
+        """An iterator of changes from now on: of these variables, or of all in the session.
+
+        A step waits for a change, or gives the next of those that came together; a variable
+        that changed several times since comes once. It ends after ``timeout`` seconds without
+        one. A watched session is in use. A step raises `SessionNotFound` when it is gone.
+        """
+        return Watch(self._raw, self._keys, self._place(session_id), names, timeout)
+
     def set_constraints(
         self, session_id: str, name: str, constraints: Mapping[str, Any] | None
     ) -> Variable:
@@ -323,7 +397,51 @@ class SessionStore:
         """Delete a variable by name or id. Raises `SessionNotFound`, `VariableNotFound`."""
         self._raw.delete_variable(self._place(session_id), self._keys.variable(name))
 
+    # Programs.
+
+    def put_program(self, session_id: str | None, name: str, value: Any) -> int:
+        """Store a program, a named value that is no variable, and return its version.
+
+        One of that name is replaced. ``session_id`` ``None``: it belongs to no session. Raises
+        `CodecError`, `SessionNotFound`, `StoreFull`.
+        """
+        return self._programs.put(session_id, name, value)
+
+    def get_program(self, session_id: str | None, name: str) -> Any:
+        """A program, as `get_value`. Raises `SessionNotFound`, `VariableNotFound`."""
+        return self._programs.get(session_id, name)
+
+    def list_programs(self, session_id: str | None, pattern: str = "*") -> list[str]:
+        """The names that match a glob, in the order of creation. Raises `SessionNotFound`."""
+        return self._programs.names(session_id, pattern)
+
+    def delete_program(self, session_id: str | None, name: str) -> None:
+        """Delete a program. Raises `SessionNotFound`, `VariableNotFound`."""
+        self._programs.delete(session_id, name)
+
     # The whole store.
+
+    def stats(self) -> StoreStats:
+        """How much it holds. Raises `StoreClosed`."""
+        self._segment.require_open()
+        return stats_of(self._segment, self.config.max_bytes or 0)
+
+    def dump(self, path: str | os.PathLike[str]) -> int:
+        """Write all sessions and programs to a file, and return how many sessions these are.
+
+        They are of one moment: nobody else reads or writes meanwhile. The file appears when it
+        is complete. Raises `StoreBusy`, `OSError`.
+        """
+        return self._dumps.dump(path, self._now())
+
+    def load(self, path: str | os.PathLike[str]) -> int:
+        """Create what a file of `dump` holds, and return how many sessions these are.
+
+        All of it or nothing: a session or global program that is there already is a
+        `StoreError`. Creation times, ids of variables and versions begin anew. Raises `OSError`,
+        and as `create_session` and `register_variable`.
+        """
+        return self._dumps.load(path, self._now())
 
     def verify(self) -> list[str]:
         """What is wrong with the memory, a sentence each; empty where all is well.
@@ -341,18 +459,10 @@ class SessionStore:
     # What the calls share.
 
     def _place(self, session_id: str) -> Place:
-        return self._keys.place(shown.checked("session id", session_id))
+        return self._keys.place(arguments.name_of("session id", session_id))
 
     def _info(self, record: bytes) -> SessionInfo:
         return shown.session_info(RawSession.parse(record), self._now())
-
-    def _lifetime(self, ttl: float | None) -> int:
-        ttl = self.config.session_ttl if ttl is None else ttl
-        if ttl is None or ttl == math.inf:
-            return 0
-        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not ttl > 0:
-            raise ConfigError(f"ttl must be a number of seconds above 0, not {ttl!r}")
-        return min(max(int(ttl * _SECOND), 1), (1 << 63) - 1)
 
     def _now(self) -> int:
         return time.monotonic_ns() if self._frozen is None else self._frozen

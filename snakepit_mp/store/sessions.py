@@ -35,7 +35,7 @@ from .records import session_record
 from .segment import Segment
 from .stripe import Operation, Stripes
 
-__all__ = ["Clock", "Sessions", "name_of", "session_count"]
+__all__ = ["Clock", "Sessions", "is_expired", "key_of", "lookup", "name_of", "session_count"]
 
 _LOW = (1 << 32) - 1
 #: Expired sessions that go in one commit: two entries of the log each.
@@ -63,6 +63,28 @@ def name_of(segment: Segment, record: int, lengths: int, names: int) -> bytes:
     return segment.read(record + names, length)
 
 
+def lookup(segment: Segment, words: Words, place: Place) -> tuple[int, int]:
+    """Slot and record of a session, expired ones included, or ``(0, 0)``."""
+
+    def is_it(record: int) -> bool:
+        length = segment.words[record + V_LENGTHS] & _LOW
+        return length == len(place.key) and key_of(segment, record) == place.key
+
+    owner = segment.base_of(place.stripe) + S_INDEX
+    return table.find(words, owner, place.digest, is_it)
+
+
+def key_of(segment: Segment, record: int) -> bytes:
+    """A session's name, as it is stored."""
+    return name_of(segment, record, V_LENGTHS, V_NAME)
+
+
+def is_expired(words: memoryview[int], record: int, now: int) -> bool:
+    """Whether a session's TTL is over."""
+    lifetime = words[record + V_TTL]
+    return lifetime != 0 and now - words[record + V_ACCESSED] >= lifetime
+
+
 def session_count(segment: Segment) -> int:
     """How many there are, expired ones included, without the hidden one."""
     first = STRIPES + S_INDEX + T_LIVE
@@ -81,19 +103,9 @@ class Sessions:
 
     # What others need, too: under a lock.
 
-    def lookup(self, words: Words, place: Place) -> tuple[int, int]:
-        """Slot and record of a session, expired ones included, or ``(0, 0)``."""
-        owner = self._segment.base_of(place.stripe) + S_INDEX
-
-        def is_it(record: int) -> bool:
-            length = self._segment.words[record + V_LENGTHS] & _LOW
-            return length == len(place.key) and self._name(record) == place.key
-
-        return table.find(words, owner, place.digest, is_it)
-
     def find(self, words: Words, place: Place) -> int:
         """The record of a session that is there and alive. Raises `SessionNotFound`."""
-        _, record = self.lookup(words, place)
+        _, record = lookup(self._segment, words, place)
         if record == 0 or self._expired(record, self._clock.monotonic()):
             raise faults.session_not_found(place)
         return record
@@ -120,18 +132,13 @@ class Sessions:
             operation.will_ring()
 
     def _expired(self, record: int, now: int) -> bool:
-        words = self._segment.words
-        lifetime = words[record + V_TTL]
-        return lifetime != 0 and now - words[record + V_ACCESSED] >= lifetime
-
-    def _name(self, record: int) -> bytes:
-        return name_of(self._segment, record, V_LENGTHS, V_NAME)
+        return is_expired(self._segment.words, record, now)
 
     # The calls of the raw store.
 
     def create(self, place: Place, lifetime: int, metadata: bytes, exist_ok: bool) -> bytes:
         with self._stripes.writing(place.stripe) as operation:
-            slot, record = self.lookup(operation, place)
+            slot, record = lookup(self._segment, operation, place)
             if record and self._expired(record, self._clock.monotonic()):
                 self._bury(operation, slot, record)
                 record = 0
@@ -171,7 +178,7 @@ class Sessions:
 
     def exists(self, place: Place) -> bool:
         with self._stripes.reading(place.stripe) as words:
-            _, record = self.lookup(words, place)
+            _, record = lookup(self._segment, words, place)
             return record != 0 and not self._expired(record, self._clock.monotonic())
 
     def touch(self, place: Place) -> None:
@@ -195,7 +202,7 @@ class Sessions:
     def delete(self, place: Place) -> int:
         with self._stripes.writing(place.stripe) as operation:
             record = self.find(operation, place)
-            slot, _ = self.lookup(operation, place)
+            slot, _ = lookup(self._segment, operation, place)
             live = operation[record + V_VARIABLES + T_LIVE]
             count = live - operation[record + V_PROGRAMS]
             self._bury(operation, slot, record)

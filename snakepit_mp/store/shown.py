@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from ..errors import ConfigError
 from ..values.codec import decode
 from .facts import Facts
 from .records import RawSession, RawVariable, SessionInfo, Variable, seconds
 
-__all__ = ["checked", "session_info", "variable"]
+__all__ = ["session_info", "variable"]
 
 
 def session_info(record: RawSession, now: int) -> SessionInfo:
@@ -42,12 +40,3 @@ def variable(record: RawVariable, facts: Facts | None = None) -> Variable:
         created_at=seconds(record.created),
         updated_at=seconds(record.updated),
     )
-
-
-def checked(what: str, name: Any) -> str:
-    """The name, if it may be one."""
-    if not isinstance(name, str):
-        raise TypeError(f"a {what} must be a str, not {type(name).__name__}")
-    if not name:
-        raise ConfigError(f"a {what} must not be empty")
-    return name

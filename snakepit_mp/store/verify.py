@@ -14,7 +14,6 @@ from .blocks import kind_of, length_of, payload_of, words_for
 from .layout import (
     ALLOCATOR_COMMIT,
     B_LINK,
-    D_VIEWED,
     H_CAPACITY,
     H_COUNT,
     H_ENTRIES,
@@ -99,8 +98,8 @@ class _CheckOfContents:
         for name, chain in (("pending", S_PENDING), ("garbage", S_GARBAGE)):
             self._found.expect(self._words[base + chain] == 0, f"{who}: {name} runs are left")
         for run in self._chain(base + S_LIMBO, who):
-            viewed = self._pages.runs.get(run, {}).get(D_VIEWED) == 1
-            self._found.expect(viewed, f"{who}: run {run} is in limbo, and nobody viewed it")
+            is_run = run in self._pages.runs
+            self._found.expect(is_run, f"{who}: block {run} is in limbo, and is no run")
             self._reach(run, None, stripe)
         for session in self._chain(base + S_GRAVES, who):
             if self._reach(session, Kind.SESSION, stripe):

@@ -13,16 +13,31 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fix_store import FORKS, assert_intact, in_child, kill_at_step, small_store
+from fix_store import (
+    FORKS,
+    PURE_ONLY,
+    assert_intact,
+    in_child,
+    kill_at_step,
+    seeded_store,
+    stepping,
+)
 
 from snakepit_mp.store import crashpoints
+from snakepit_mp.store.layout import CLASSES, PAGE_WORDS
 from snakepit_mp.store.session_store import SessionStore
 
 pytestmark = FORKS
 
 ROOT = Path(__file__).parents[2]
 STORE = str(Path(crashpoints.__file__).parent)
-LARGE = np.arange(500)
+LARGE = np.arange(5000)
+#: Values of a class of blocks that nothing else uses, and as many as fill a page of them.
+RARE = "r" * 1500
+PAGEFUL = PAGE_WORDS // next(size for size in CLASSES if 8 * size > 1500)
+
+Action = Callable[[SessionStore], object]
+
 #: What somebody else does next, taking memory and giving it back in every order.
 NEXT: dict[str, Action] = {
     "frees": lambda store: store.delete_variable("s", "large"),
@@ -34,75 +49,131 @@ NEXT: dict[str, Action] = {
 #: Every line would take minutes; this is prime, so that loops do not hide any.
 LINES_APART = 11
 
-#: Variables that an operation needs besides the two that are always there.
-MANY = {"batch": 12, "delete session": 30, "register": 3}
 
-Action = Callable[[SessionStore], object]
-
-
-def fresh(name: str = "") -> SessionStore:
-    """A store in which the operation of that name has something to do."""
-    store = small_store()
-    store.create_session("s", metadata={"who": "me"})
-    store.register_variable("s", "small", "float", 1.0, constraints={"min": 0.0})
-    store.register_variable("s", "large", "tensor", LARGE)
-    for number in range(MANY.get(name, 0)):
+def add(store: SessionStore, count: int) -> None:
+    for number in range(count):
         store.register_variable("s", f"v{number}", "integer", number)
-    return store
 
+
+def add_history(store: SessionStore) -> None:
+    store.register_variable("s", "h", "any", "0", history=2)
+    for value in ("1" * 100, 2, LARGE, 4):
+        store.update_variable("s", "h", value)
+
+
+def add_expired(store: SessionStore) -> None:
+    store.create_session("new", ttl=1e-9)
+
+
+def crowd_index(store: SessionStore) -> None:
+    """Fill the table of sessions in the stripe of ``s``, so that one more makes it grow."""
+    for name in neighbours(store)[:4]:
+        store.create_session(name)
+
+
+def neighbours(store: SessionStore) -> list[str]:
+    stripe = store._keys.place("s").stripe
+    names = map(str, range(3000))
+    return [name for name in names if store._keys.place(name).stripe == stripe]
+
+
+#: What an operation needs besides the two variables that are always there.
+NEEDS: dict[str, Action] = {
+    "batch": lambda store: add(store, 12),
+    "long batch": lambda store: add(store, 60),
+    "delete session": lambda store: add(store, 30),
+    "delete session with history": add_history,
+    "register in a crowded table": lambda store: add(store, 3),
+    "register where a page is full": lambda store: [
+        store.register_variable("s", f"r{number}", "any", RARE) for number in range(PAGEFUL)
+    ],
+    "create session over an expired one": add_expired,
+    "create session in a crowded index": crowd_index,
+    "history write": add_history,
+    "delete variable with history": add_history,
+    "delete the last of a page": lambda store: store.register_variable("s", "r", "any", RARE),
+    "replace program": lambda store: store.put_program("s", "p", "old"),
+    "delete program": lambda store: store.put_program("s", "p", "old"),
+}
 
 OPERATIONS: dict[str, Action] = {
     "create session": lambda store: store.create_session("new", metadata={"a": 1}),
+    "create session in a crowded index": lambda store: store.create_session(neighbours(store)[4]),
+    "create session over an expired one": lambda store: store.create_session("new", ttl=100),
     "delete session": lambda store: store.delete_session("s"),
+    "delete session with history": lambda store: store.delete_session("s"),
     "register": lambda store: store.register_variable("s", "x", "integer", 1),
     "register constrained": lambda store: store.register_variable(
         "s", "x", "string", "a" * 100, constraints={"max_length": 200}
     ),
+    "register in a crowded table": lambda store: store.register_variable("s", "x", "any", 1),
+    "register with history": lambda store: store.register_variable("s", "x", "any", 1, history=99),
+    "register where a page is full": lambda store: store.register_variable("s", "x", "any", RARE),
     "update inline": lambda store: store.update_variable("s", "small", 2.0),
     "update large": lambda store: store.update_variable("s", "large", LARGE + 1),
     "update with growth": lambda store: store.update_variable("s", "large", np.zeros(500_000)),
+    "history write": lambda store: store.update_variable("s", "h", "5" * 100),
     "batch": lambda store: store.update_variables("s", {f"v{n}": -n - 1 for n in range(12)}),
+    "long batch": lambda store: store.update_variables("s", {f"v{n}": -n - 1 for n in range(60)}),
     "set constraints": lambda store: store.set_constraints("s", "small", {"max": 5.0}),
     "delete variable": lambda store: store.delete_variable("s", "large"),
+    "delete variable with history": lambda store: store.delete_variable("s", "h"),
+    "delete the last of a page": lambda store: store.delete_variable("s", "r"),
+    "put program": lambda store: store.put_program("s", "p", "new"),
+    "put global program": lambda store: store.put_program(None, "p", "new"),
+    "replace program": lambda store: store.put_program("s", "p", "new" * 50),
+    "delete program": lambda store: store.delete_program("s", "p"),
 }
+
+
+def fresh(name: str = "") -> SessionStore:
+    """A store in which the operation of that name has something to do."""
+    store = seeded_store()
+    store.create_session("s", metadata={"who": "me"})
+    store.register_variable("s", "small", "float", 1.0, constraints={"min": 0.0})
+    store.register_variable("s", "large", "tensor", LARGE)
+    NEEDS.get(name, lambda store: None)(store)
+    return store
 
 
 def state(store: SessionStore) -> dict[str, Any]:
     """All that can be read, save ids and times."""
-    return {
+    found: dict[str, Any] = {
         info.id: {
-            v.name: (v.version, repr(v.value), dict(v.constraints))
+            v.name: (v.version, repr(v.value), dict(v.constraints), history(store, info.id, v.name))
             for v in store.list_variables(info.id)
         }
         for info in store.list_sessions()
     }
+    for owner in (None, *found):
+        names = store.list_programs(owner)
+        found[f"programs of {owner}"] = {n: store.get_program(owner, n) for n in names}
+    return found
 
 
-def labels_of(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Any, Any]:
+def history(store: SessionStore, session_id: str, name: str) -> list[tuple[int, str]]:
+    return [(old.version, repr(old.value)) for old in store.history(session_id, name)]
+
+
+def labels_of(name: str) -> tuple[list[str], Any, Any]:
     """The steps of an operation, and the state before and after it."""
     labels: list[str] = []
     with fresh(name) as store:
         before = state(store)
-        with monkeypatch.context() as patch:
-            patch.setattr(crashpoints, "step", labels.append)
+        with stepping(labels.append):
             OPERATIONS[name](store)
         return labels, before, state(store)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(name: str) -> None:
     action = OPERATIONS[name]
-    labels, before, after = labels_of(name, monkeypatch)
+    labels, before, after = labels_of(name)
     assert before != after
     seen = []
     for number in range(1, len(labels) + 1):
         with fresh(name) as store:
-            status = kill_at_step(number, lambda: action(store))
-            if status == 0:
-                break  # it took a step less: where a record goes depends on a random key
-            assert status == -signal.SIGKILL
+            assert kill_at_step(number, lambda: action(store)) == -signal.SIGKILL
             store._locks.timeout = 0.5
             found = state(store)
             assert found in (before, after), f"torn by a kill at {labels[number - 1]}"
@@ -115,10 +186,10 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(
 
 
 @pytest.mark.parametrize("label", crashpoints.LABELS)
-def test_a_kill_of_whoever_repairs_is_repaired(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_of_whoever_repairs_is_repaired(label: str) -> None:
     name = "update with growth" if label == "segment.grown" else "update large"
     action = OPERATIONS[name]
-    labels, before, after = labels_of(name, monkeypatch)
+    labels, before, after = labels_of(name)
     number = 1 + labels.index(label)
     repair = 0
     status = -signal.SIGKILL
@@ -137,11 +208,9 @@ def test_a_kill_of_whoever_repairs_is_repaired(label: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("following", NEXT)
-def test_the_next_operation_finds_everything_in_order(
-    following: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_operation_finds_everything_in_order(following: str) -> None:
     action = OPERATIONS["update large"]
-    labels, *_ = labels_of("update large", monkeypatch)
+    labels, *_ = labels_of("update large")
     for number in range(1, len(labels) + 1):
         with fresh() as store:
             assert kill_at_step(number, lambda: action(store)) == -signal.SIGKILL
@@ -169,11 +238,10 @@ def is_killed_at_line(number: int, action: Callable[[], object]) -> bool:
     return in_child(doomed) == -signal.SIGKILL
 
 
+@PURE_ONLY
 @pytest.mark.parametrize("name", ["update large", "register constrained", "delete variable"])
-def test_a_kill_at_any_line_is_as_harmless_as_one_at_a_label(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, before, after = labels_of(name, monkeypatch)
+def test_a_kill_at_any_line_is_as_harmless_as_one_at_a_label(name: str) -> None:
+    _, before, after = labels_of(name)
     number, killed = 1, True
     while killed:
         with fresh(name) as store:
@@ -184,9 +252,10 @@ def test_a_kill_at_any_line_is_as_harmless_as_one_at_a_label(
     assert number > 20 * LINES_APART
 
 
-def test_an_exception_at_any_step_is_as_harmless_as_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+@PURE_ONLY
+def test_an_exception_at_any_step_is_as_harmless_as_a_kill() -> None:
     action = OPERATIONS["update large"]
-    labels, before, after = labels_of("update large", monkeypatch)
+    labels, before, after = labels_of("update large")
     for number in range(1, len(labels)):
         passed = iter(range(1, len(labels) + 1))
 
@@ -195,18 +264,21 @@ def test_an_exception_at_any_step_is_as_harmless_as_a_kill(monkeypatch: pytest.M
                 raise KeyboardInterrupt
 
         with fresh() as store:
-            with monkeypatch.context() as patch:
-                patch.setattr(crashpoints, "step", step)
-                with pytest.raises(KeyboardInterrupt):
-                    action(store)
+            with stepping(step), pytest.raises(KeyboardInterrupt):
+                action(store)
             assert in_child(lambda: state(store)) == 0  # no lock is kept
             assert state(store) in (before, after)
             assert_intact(store)
 
 
-def test_every_label_is_met_by_some_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    met = {label for name in OPERATIONS for label in labels_of(name, monkeypatch)[0]}
+def test_every_label_is_met_by_some_operation() -> None:
+    met = {label for name in OPERATIONS for label in labels_of(name)[0]}
     assert met == set(crashpoints.LABELS)
+
+
+def test_an_operation_always_has_the_same_steps() -> None:
+    for name in ("batch", "create session", "delete session with history"):
+        assert labels_of(name)[0] == labels_of(name)[0]
 
 
 def test_the_crash_table_has_a_row_for_every_label() -> None:

@@ -49,7 +49,6 @@ def test_a_variables_record_says_what_was_put_in(key: bytes, value: bytes, numbe
 
 
 @given(st.binary(max_size=400))
-@given(st.binary(max_size=400))
 def test_bytes_that_are_no_record_are_damage(data: bytes) -> None:
     for parse in (RawSession.parse, lambda data: RawVariable.parse(VariableParts(data, b"", b""))):
         with contextlib.suppress(StoreError):

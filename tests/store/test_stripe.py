@@ -22,6 +22,7 @@ from snakepit_mp.store.layout import (
 )
 from snakepit_mp.store.pages import Pages
 from snakepit_mp.store.places import Key, NewVariable, Place, Update
+from snakepit_mp.store.sessions import lookup
 
 pytestmark = FORKS
 
@@ -50,7 +51,7 @@ def rewrite(pure: PureStore, place: Place, key: Key, times: int) -> None:
 def bury(pure: PureStore, place: Place) -> None:
     """Delete a session, and leave the rest to others."""
     with pure.raw._stripes.writing(place.stripe) as operation:
-        operation.bury(*pure.raw._sessions.lookup(operation, place))
+        operation.bury(*lookup(pure.segment, operation, place))
         operation.commit()
 
 
@@ -135,12 +136,11 @@ def test_graves_are_emptied_where_no_memory_is_left(
 
 def test_an_operation_reads_its_own_writes_in_tables(pure: PureStore) -> None:
     place = session(pure, "s")
-    lookup = pure.raw._sessions.lookup
     with pure.raw._stripes.writing(place.stripe) as operation:
-        slot, record = lookup(operation, place)
+        slot, record = lookup(pure.segment, operation, place)
         assert record
         operation.bury(slot, record)
-        assert lookup(operation, place) == (0, 0)
+        assert lookup(pure.segment, operation, place) == (0, 0)
     assert pure.raw.session_exists(place)
 
 

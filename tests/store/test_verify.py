@@ -21,7 +21,6 @@ from snakepit_mp.store.layout import (
     D_OWNER,
     D_PREVIOUS,
     D_STATE,
-    D_VIEWED,
     DESCRIPTORS,
     FREE_PAGES,
     H_COUNT,
@@ -55,6 +54,7 @@ from snakepit_mp.store.layout import (
 )
 from snakepit_mp.store.places import NewVariable, Place, Update
 from snakepit_mp.store.session_store import SessionStore
+from snakepit_mp.store.sessions import lookup
 
 LARGE = b"\x01a" * 50_000
 
@@ -93,7 +93,7 @@ def base(used: PureStore) -> int:
 
 
 def session(used: PureStore) -> int:
-    return used.raw._sessions.lookup(used.segment.words, place_of(used))[1]
+    return lookup(used.segment, used.segment.words, place_of(used))[1]
 
 
 def variable(used: PureStore, name: str) -> int:
@@ -228,22 +228,21 @@ def test_what_a_process_fills_is_its_own(used: PureStore) -> None:
     assert problems(used) == []
 
 
-def test_what_is_in_limbo_was_viewed(used: PureStore) -> None:
+def test_runs_in_limbo_are_accounted_for(used: PureStore) -> None:
     words, viewed = used.segment.words, run(used)
     record = variable(used, "large")
     words[record + R_VALUE], words[record + R_VALUE_LENGTH] = 0, 8
     words[viewed + B_LINK], words[base(used) + S_LIMBO] = 0, viewed
-    [problem] = problems(used)
-    assert "nobody viewed it" in problem
-    words[descriptor(used, viewed) + D_VIEWED] = 1
     assert problems(used) == []
     words[viewed + B_LINK] = viewed
     assert any("astray" in problem for problem in problems(used))
+    words[base(used) + S_LIMBO] = session(used)
+    assert any("is no run" in problem for problem in problems(used))
 
 
 def test_the_dead_and_all_that_is_theirs_are_accounted_for(used: PureStore) -> None:
     with used.raw._stripes.writing(place_of(used).stripe) as operation:
-        operation.bury(*used.raw._sessions.lookup(operation, place_of(used)))
+        operation.bury(*lookup(used.segment, operation, place_of(used)))
         operation.commit()
         assert used.segment.words[base(used) + S_GRAVES]
         assert problems(used) == []
