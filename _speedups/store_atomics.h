@@ -115,6 +115,7 @@ static inline int64_t store_clock(clockid_t clock)
 /* Coarse: they step every few milliseconds, and cost a quarter of the exact ones. */
 static inline int64_t store_monotonic(void) { return store_clock(CLOCK_MONOTONIC_COARSE); }
 static inline int64_t store_wall(void) { return store_clock(CLOCK_REALTIME_COARSE); }
+static inline int64_t store_exact_wall(void) { return store_clock(CLOCK_REALTIME); }
 
 /* 0, or the error. */
 static inline int store_reserve(int file, uint64_t start, uint64_t length)

@@ -27,6 +27,7 @@ cdef extern from "store_atomics.h" nogil:
     void store_futex_wake(uint64_t* word) noexcept
     int64_t store_monotonic() noexcept
     int64_t store_wall() noexcept
+    int64_t store_exact_wall() noexcept
     int store_reserve(int file, uint64_t start, uint64_t length) noexcept
 
 

@@ -99,83 +99,106 @@ cdef class Process:
             store_publish(self.mapped.store.words + self.base + L_P_STATE, L_PROCESS_FREE)
 
 
+cdef int show_bytes(Py_buffer* view, object owner, Memory* memory, int flags) except -1:
+    """Answer a request for a buffer."""
+    if flags & PyBUF_WRITABLE and memory.readonly:
+        raise BufferError("a stored value cannot be changed in place: store a new one")
+    view.buf = memory.start
+    view.obj = owner
+    view.len = memory.nbytes
+    view.itemsize = 1
+    view.readonly = memory.readonly
+    view.ndim = 1
+    view.format = NULL
+    if flags & PyBUF_FORMAT:
+        view.format = _OF_BYTES
+    view.shape = NULL
+    if flags & PyBUF_ND:
+        view.shape = &memory.nbytes
+    view.strides = NULL
+    if flags & PyBUF_STRIDES == PyBUF_STRIDES:
+        view.strides = &view.itemsize
+    view.suboffsets = NULL
+    view.internal = NULL
+    return 0
+
+
+# Of a run that stays as it is.
+cdef struct Memory:
+    char* start
+    Py_ssize_t nbytes
+    bint readonly
+
+
 @cython.final
 @cython.no_gc
+@cython.freelist(64)
 @cython.auto_pickle(False)
 cdef class Pin:
     """Memory of the segment that stays as it is while this lives."""
 
     cdef Process process
     cdef int index
-    cdef char* start
-    cdef Py_ssize_t nbytes
-    cdef Py_ssize_t exports
-    cdef bint writable
-    cdef readonly uint64_t block
+    cdef Memory memory
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        if flags & PyBUF_WRITABLE and not self.writable:
-            raise BufferError("a stored value cannot be changed in place: store a new one")
-        view.buf = self.start
-        view.obj = self
-        view.len = self.nbytes
-        view.itemsize = 1
-        view.readonly = not self.writable
-        view.ndim = 1
-        view.format = NULL
-        if flags & PyBUF_FORMAT:
-            view.format = _OF_BYTES
-        view.shape = NULL
-        if flags & PyBUF_ND:
-            view.shape = &self.nbytes
-        view.strides = NULL
-        if flags & PyBUF_STRIDES == PyBUF_STRIDES:
-            view.strides = &view.itemsize
-        view.suboffsets = NULL
-        view.internal = NULL
+        show_bytes(view, self, &self.memory, flags)
 
     def __len__(self):
-        return self.nbytes
+        return self.memory.nbytes
 
     def __dealloc__(self):
-        if self.index >= 0:
+        if self.process is not None:
             self.process.look_away(self.index)
 
 
-cdef Pin pin_of(Process process, int index, uint64_t block, uint64_t length):
+cdef inline void aim(Memory* memory, Process process, uint64_t block, uint64_t length) noexcept:
+    memory.start = <char*>(process.mapped.store.words + block + header_for(length))
+    memory.nbytes = <Py_ssize_t>length
+    memory.readonly = True
+
+
+cdef inline Pin pin_of(Process process, int index, uint64_t block, uint64_t length):
     cdef Pin pin = Pin.__new__(Pin)
     pin.process = process
     pin.index = index
-    pin.block = block
-    pin.start = <char*>(process.mapped.store.words + block + header_for(length))
-    pin.nbytes = <Py_ssize_t>length
+    aim(&pin.memory, process, block, length)
     return pin
 
 
 @cython.final
+@cython.no_gc
 @cython.auto_pickle(False)
 cdef class Allocation:
-    """A block that its maker fills before it becomes a value; given back if it never does.
+    """Memory that its maker fills before it becomes a value, through the buffer protocol.
 
-    ``memory``: it, writable until then.
+    It is writable until it is ``stored``, and stays as it is from then on; what never becomes
+    a value is given back.
     """
 
-    cdef Pin pin
-    cdef bint stored
+    cdef Process process
+    cdef int index
+    cdef Memory memory
+    cdef uint64_t block
+    cdef readonly bint stored
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        show_bytes(view, self, &self.memory, flags)
 
     @property
     def nbytes(self):
         """Bytes."""
-        return self.pin.nbytes
+        return self.memory.nbytes
 
-    @property
-    def memory(self):
-        """The bytes to fill."""
-        return memoryview(self.pin)
+    def __len__(self):
+        return self.memory.nbytes
 
     def __dealloc__(self):
-        if not self.stored and self.pin.process.generation == fork_generation:
-            pages_give_back(&self.pin.process.mapped.store, self.pin.block)
+        if self.process is None:
+            return
+        if not self.stored and self.process.generation == fork_generation:
+            pages_give_back(&self.process.mapped.store, self.block)
+        self.process.look_away(self.index)
 
 
 def _started(pid):

@@ -219,8 +219,8 @@ cdef object long_value(bytes data):
 cdef object pinned_value(Pin pin):
     """The value in a run: arrays and long bytes are views of it."""
     cdef In source
-    source.start = <const unsigned char*>pin.start
-    source.end = pin.nbytes
+    source.start = <const unsigned char*>pin.memory.start
+    source.end = pin.memory.nbytes
     source.offset = 0
     source.owner = <PyObject*>pin
     source.position = 2
@@ -718,16 +718,16 @@ cdef class RawStore:
             allocation = self.allocate(item.size)
             if allocation is None:
                 return data
-            memcpy(allocation.pin.start, item.data, item.size)
-        item.size = <uint64_t>allocation.pin.nbytes
-        item.block = allocation.pin.block
+            memcpy(allocation.memory.start, item.data, item.size)
+        item.size = <uint64_t>allocation.memory.nbytes
+        item.block = allocation.block
         return allocation
 
     cdef int filled(self, Item* item, object owner) except -1:
         """After the commit: what lies in a block is the store's now."""
         if isinstance(owner, Allocation) and item.block == 0:
             (<Allocation>owner).stored = True
-            (<Allocation>owner).pin.writable = False
+            (<Allocation>owner).memory.readonly = True
         return 0
 
     def variable(self, place, key):
@@ -939,8 +939,11 @@ cdef class RawStore:
             raise self.full(length) if status == ST_FULL else self.fault(status, None, None, 0)
         process.look_at(index, block)
         allocation = Allocation.__new__(Allocation)
-        allocation.pin = pin_of(process, index, block, length)
-        allocation.pin.writable = True
+        allocation.process = process
+        allocation.index = index
+        allocation.block = block
+        aim(&allocation.memory, process, block, length)
+        allocation.memory.readonly = False
         return allocation
 
     def collect(self):

@@ -10,14 +10,19 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import SessionNotFound, StoreClosed, VariableExists, VariableNotFound
+from .store.access import VariableAccess
 from .store.batch import Batch
+from .store.facts import Facts
 from .store.history import OldValue
 from .store.records import SessionInfo, Variable
 from .store.session_store import SessionStore
 from .store.watch import Change
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Executor", "Session", "SessionContext", "VariableMapping"]
 
@@ -65,7 +70,7 @@ class Executor(Protocol):
     ) -> Iterator[Any]: ...
 
 
-class VariableMapping(Mapping[str, Any]):
+class VariableMapping(VariableAccess, Mapping[str, Any]):
     """The variables of one session: always the stored value, never a cached one.
 
     ``s["x"] = v`` registers a variable that does not exist, with the type of its value,
@@ -78,15 +83,26 @@ class VariableMapping(Mapping[str, Any]):
         self._store = store
         self._session_id = session_id
         self.strict = strict
+        if store is not None and session_id is not None:
+            store.bind(self, session_id)
 
     @property
     def session_id(self) -> str | None:
         """The session's id, ``None`` in a call without a session."""
         return self._session_id
 
-    def __getitem__(self, name: str) -> Any:
+    # What ``s[name]`` and ``s[name] = value`` come to where that is not one short look.
+
+    def _read(self, name: str) -> Any:
         store, session_id = self._target()
         return store.get_value(session_id, name)
+
+    def _facts(self, name: str) -> Facts | None:
+        store, session_id = self._target()
+        try:
+            return store.facts(session_id, name)
+        except VariableNotFound:
+            return None
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value, or ``default`` if there is no such variable; a session there must be."""
@@ -95,7 +111,7 @@ class VariableMapping(Mapping[str, Any]):
         except VariableNotFound:
             return default
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def _write(self, name: str, value: Any) -> None:
         store, session_id = self._target()
         while True:
             try:
@@ -184,7 +200,11 @@ class VariableMapping(Mapping[str, Any]):
     def get_values(self, names: Iterable[str]) -> dict[str, Any]:
         """As `SessionStore.get_values`: a snapshot of one moment."""
         store, session_id = self._target()
-        return store.get_values(session_id, names)
+        wanted = list(names)
+        quick = self._values(wanted)
+        if quick is not None:
+            return dict(zip(wanted, quick, strict=True))
+        return store.get_values(session_id, wanted)
 
     def update_variable(self, name: str, value: Any, *, expected_version: int | None = None) -> int:
         """As `SessionStore.update_variable`."""
@@ -194,7 +214,15 @@ class VariableMapping(Mapping[str, Any]):
     def update_variables(self, values: Mapping[str, Any], *, atomic: bool = True) -> dict[str, Any]:
         """As `SessionStore.update_variables`."""
         store, session_id = self._target()
+        if atomic and type(values) is dict:
+            quick = self._update(values)
+            if quick is not None:
+                return dict(quick)
         return store.update_variables(session_id, values, atomic=atomic)
+
+    def allocate(self, shape: int | tuple[int, ...], dtype: Any = "f8") -> np.ndarray[Any, Any]:
+        """As `SessionStore.allocate`."""
+        return self._target()[0].allocate(shape, dtype)
 
     def increment(self, name: str, by: Any = 1) -> Any:
         """As `SessionStore.increment`."""

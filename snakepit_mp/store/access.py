@@ -62,6 +62,7 @@ class PyVariableAccess:
         raise NotImplementedError
 
 
-VariableAccess: type[PyVariableAccess] = getattr(
-    _accel.speedups, "VariableAccess", PyVariableAccess
-)
+if TYPE_CHECKING:
+    VariableAccess = PyVariableAccess
+else:
+    VariableAccess = getattr(_accel.speedups, "VariableAccess", PyVariableAccess)

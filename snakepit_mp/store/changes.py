@@ -22,7 +22,7 @@ from ..values.codec import decode
 from . import faults, shown
 from .facts import Facts
 from .janitor import Sweeper
-from .places import Key, Keys, Place, Update
+from .places import Allocation, Key, Keys, Place, Update
 from .raw_store import PyRawStore
 from .records import RawVariable, Variable
 
@@ -70,17 +70,27 @@ class Changes:
         """Check and encode a value against what is known of its variable."""
         key = self._keys.variable(name)
         facts = self._facts.get((place.name, name))
-        data = None
+        data: bytes | Allocation | None = None
         if facts is not None:
             try:
-                data = facts.prepare(value)
+                data = facts.prepare_in(value, self.allocate)
             except SnakepitError:
                 pass  # perhaps only by what was known: the true facts decide
         if facts is None or data is None:
             facts = Facts.of(self.read(place, key))
             self._remember(place, name, facts)
-            data = facts.prepare(value)
+            data = facts.prepare_in(value, self.allocate)
         return Update(key, data, *facts.identity, self._wanted(place, key, expected))
+
+    def allocate(self, size: int) -> Allocation | None:
+        """A block of a value's own, or ``None``. Raises `StoreFull`."""
+        return self._room.with_room(functools.partial(self._raw.allocate, size))
+
+    def facts(self, place: Place, name: str) -> Facts:
+        """What a variable takes now."""
+        facts = Facts.of(self.read(place, self._keys.variable(name)))
+        self._remember(place, name, facts)
+        return facts
 
     def _remember(self, place: Place, name: str, facts: Facts) -> None:
         if len(self._facts) >= _FACTS_KEPT:

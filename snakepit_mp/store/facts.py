@@ -11,6 +11,8 @@ from ..values import constraints as constraint_sets
 from ..values import types
 from ..values.codec import decode, encode
 from ..values.validator import PyValidator, Validator
+from .allocation import Allocate, encoded
+from .places import Allocation
 from .records import RawVariable
 
 __all__ = ["Facts"]
@@ -62,6 +64,10 @@ class Facts:
     def prepare(self, value: Any, root: str = "value") -> bytes:
         """The encoded value, if it has the type and satisfies the constraints."""
         return encode(self.validator.prepare(value), root=root)
+
+    def prepare_in(self, value: Any, allocate: Allocate, root: str = "value") -> bytes | Allocation:
+        """The same, where it is long in a block of its own."""
+        return encoded(self.validator.prepare(value), allocate, root)
 
     def encoded(self) -> bytes:
         """What is stored beside the type; nothing for a variable without either."""

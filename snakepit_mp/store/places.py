@@ -58,7 +58,13 @@ class Key(NamedTuple):
 class Allocation(Protocol):
     """A block that its maker fills before it becomes a value; the compiled twin has them."""
 
-    nbytes: int
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def stored(self) -> bool: ...
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 class NewVariable(NamedTuple):

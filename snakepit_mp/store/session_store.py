@@ -16,12 +16,14 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import StoreConfig
 from ..errors import SessionLimitReached, StoreBusy, StoreClosed, StoreError
 from ..values.codec import decode, encode
 from . import arguments, faults, shown, verify
+from .access import PyVariableAccess
+from .allocation import allocate_array
 from .batch import Batch
 from .changes import Changes
 from .dump import Dumps
@@ -37,6 +39,9 @@ from .records import RawSession, RawVariable, SessionInfo, Variable, seconds
 from .segment import Segment, anonymous_file
 from .stats import StoreStats, stats_of
 from .watch import Watch
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["SessionStore"]
 
@@ -241,9 +246,19 @@ class SessionStore:
         key = self._keys.variable(arguments.name_of("variable name", name))
         facts = Facts.given(name, type, value, constraints, metadata)
         keep = arguments.history_count(history)
-        new = NewVariable(facts.type.encode(), facts.prepare(value), facts.encoded(), keep)
+        data = facts.prepare_in(value, self._changes.allocate)
+        new = NewVariable(facts.type.encode(), data, facts.encoded(), keep)
         attempt = functools.partial(self._raw.register, place, key, new, exist_ok)
         return shown.variable(RawVariable.parse(self._sweeper.with_room(attempt)))
+
+    def allocate(self, shape: int | tuple[int, ...], dtype: Any = "f8") -> np.ndarray[Any, Any]:
+        """An array to be filled and then given to a variable, which copies nothing.
+
+        With that it becomes read-only: views of it that were made before must not be
+        written to any more. An array that no variable gets is given back when it is no
+        longer referred to. Raises `CodecError` for a dtype that cannot be stored, `StoreFull`.
+        """
+        return allocate_array(self._changes.allocate, shape, dtype)
 
     def get_variable(self, session_id: str, name: str) -> Variable:
         """A variable by name or id. Raises `SessionNotFound`, `VariableNotFound`."""
@@ -392,6 +407,14 @@ class SessionStore:
         """
         key = self._keys.variable(name)
         return self._changes.constrain(self._place(session_id), key, constraints)
+
+    def bind(self, access: PyVariableAccess, session_id: str) -> None:
+        """Let a mapping work on a session."""
+        access._bind(self._raw, self._place(session_id), self._keys.variable)
+
+    def facts(self, session_id: str, name: str) -> Facts:
+        """What a variable takes. Raises as `get_variable`."""
+        return self._changes.facts(self._place(session_id), name)
 
     def delete_variable(self, session_id: str, name: str) -> None:
         """Delete a variable by name or id. Raises `SessionNotFound`, `VariableNotFound`."""

@@ -26,7 +26,7 @@ from .dtypes import dtype_named, is_plain, name_of
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["is_plain", "parts", "read_array", "read_scalar"]
+__all__ = ["array_head", "is_plain", "parts", "read_array", "read_scalar"]
 
 _ALIGNMENT = 64
 _HEAD = struct.Struct("<BBBBH")
@@ -47,19 +47,32 @@ def parts(value: Any, offset: int) -> tuple[bytes, bytes | memoryview] | None:
     return None
 
 
+def array_head(
+    dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, *, fortran: bool = False
+) -> bytes | None:
+    """What comes before the elements of an array that starts at ``offset`` of the message.
+
+    ``None`` if the dtype is no plain one.
+    """
+    name = name_of(dtype)
+    if name is None:
+        return None
+    lengths = struct.pack(f"<{len(shape)}Q", *shape)
+    start = offset + _HEAD.size + len(name) + len(lengths)
+    padding = -start % _ALIGNMENT if math.prod(shape) else 0
+    head = _HEAD.pack(wire.TAG_ARRAY, fortran, len(shape), padding, len(name))
+    return head + name + lengths + bytes(padding)
+
+
 def _array_parts(value: np.ndarray[Any, Any], offset: int) -> tuple[bytes, memoryview] | None:
     import numpy as np
 
-    name = name_of(value.dtype)
-    if name is None:
-        return None
     fortran = value.flags.f_contiguous and not value.flags.c_contiguous
-    shape = struct.pack(f"<{value.ndim}Q", *value.shape)
-    start = offset + _HEAD.size + len(name) + len(shape)
-    padding = -start % _ALIGNMENT if value.size else 0
-    head = _HEAD.pack(wire.TAG_ARRAY, fortran, value.ndim, padding, len(name))
+    head = array_head(value.dtype, value.shape, offset, fortran=fortran)
+    if head is None:
+        return None
     flat = value.ravel("F" if fortran else "C")  # a view, unless the array is in neither order
-    return head + name + shape + bytes(padding), flat.view(np.uint8).data
+    return head, flat.view(np.uint8).data
 
 
 def _scalar_parts(value: np.generic) -> tuple[bytes, bytes] | None:
