@@ -242,4 +242,5 @@ class Segment:
         self.data.release()
         with contextlib.suppress(BufferError):  # a view is still held: unmapped with it
             self.memory.close()
+        del self.memory
         os.close(self.descriptor)
