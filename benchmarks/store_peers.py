@@ -53,7 +53,14 @@ NAMES = [f"v{number}" for number in range(10)]
 BATCH = dict.fromkeys(NAMES, FLOAT)
 KEYS = [name.encode() for name in NAMES]
 ROWS = [(key, PACKED) for key in KEYS]
-COMMON = {"np": np, "value": FLOAT, "array": ARRAY, "raw": RAW, "packed": PACKED}
+COMMON = {
+    "np": np,
+    "copyto": np.copyto,
+    "value": FLOAT,
+    "array": ARRAY,
+    "raw": RAW,
+    "packed": PACKED,
+}
 COMMON |= {"names": NAMES, "batch": BATCH, "keys": KEYS, "rows": ROWS}
 _MAP_BYTES = 256 << 20
 
@@ -149,7 +156,7 @@ def _memcpy(stack: ExitStack) -> dict[str, Any]:
     shared = mmap.mmap(-1, ARRAY.nbytes)
     target = np.frombuffer(shared, dtype=ARRAY.dtype)
     target[:] = ARRAY
-    return {"copyto": np.copyto, "target": target, "mine": ARRAY.copy()}
+    return {"target": target, "mine": ARRAY.copy()}
 
 
 # Between processes.
@@ -297,6 +304,11 @@ PEERS = (
             "batch": "s.update_variables(batch)",
             "session": "store.create_session('t'); store.delete_session('t')",
         },
+    ),
+    Peer(
+        "ours in place",
+        _ours,
+        {"array-write": "t = s.allocate(131_072); copyto(t, array); s['a'] = t"},
     ),
     Peer("empty loop", _nothing, {"read": "pass"}),
     Peer("dict", _dict, _DICT),
