@@ -236,6 +236,7 @@ cdef object pinned_value(Pin pin):
     return decode(view, copy=False)
 
 
+@cython.final
 @cython.auto_pickle(False)
 cdef class RawStore:
     """The sessions of one segment, under robust mutexes; see ``snakepit_mp.store.raw_store``."""
