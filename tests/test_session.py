@@ -62,6 +62,43 @@ def test_assignment_registers_with_the_type_of_the_value(mapping: VariableMappin
         mapping["x"] = "text"
 
 
+def test_changes_by_the_old_value(mapping: VariableMapping) -> None:
+    mapping.register_variable("x", "integer", 1, history=2)
+    assert mapping.increment("x") == 2
+    assert mapping.increment("x", -5) == -3
+    assert mapping.update("x", abs) == 3
+    assert mapping.compare_and_set("x", 3, 10)
+    assert not mapping.compare_and_set("x", 3, 11)
+    assert [(old.version, old.value) for old in mapping.history("x")] == [(5, 10), (4, 3), (3, -3)]
+    assert mapping.rollback("x", 3) == 6
+    assert mapping["x"] == -3
+
+
+def test_a_batch_and_a_snapshot(mapping: VariableMapping) -> None:
+    mapping["x"] = mapping["y"] = 0
+    with mapping.batch() as batch:
+        batch["x"] = 1
+        batch["y"] = 2
+    assert mapping.get_values(["x", "y"]) == {"x": 1, "y": 2}
+
+
+def test_its_changes_can_be_watched(mapping: VariableMapping) -> None:
+    mapping["x"] = 0
+    changes = mapping.watch(["x"], timeout=0)
+    mapping["x"] = 1
+    assert list(changes) == [("x", 2, 1, False)]
+
+
+def test_its_programs_are_its_own(mapping: VariableMapping, store: SessionStore) -> None:
+    store.put_program(None, "p", "everybody's")
+    assert mapping.put_program("p", "its own") == 1
+    assert (mapping.get_program("p"), mapping.list_programs()) == ("its own", ["p"])
+    assert (len(mapping), mapping.info().program_count) == (0, 1)
+    mapping.delete_program("p")
+    assert mapping.list_programs() == []
+    assert store.get_program(None, "p") == "everybody's"
+
+
 def test_a_strict_one_registers_nothing(store: SessionStore) -> None:
     store.create_session("s")
     strict = Session(store, "s", strict=True)

@@ -121,7 +121,8 @@ class Dumps:
         )
         for _, record in sessions:
             raw = RawSession.parse(record_of(self._segment, record))
-            left = raw.ttl and max(raw.accessed + raw.ttl - now, 1)
+            # At most all of it: a use may be younger than ``now``.
+            left = min(max(raw.accessed + raw.ttl - now, 1), raw.ttl)
             yield _Session(None if raw.hidden else raw.name, raw.metadata, raw.ttl, left)
             variables = sorted(
                 (words[variable + R_NUMBER], variable)
