@@ -37,9 +37,11 @@ def _marked(mark: str) -> dict[int, str]:
 def _left(mark: str, runtime: Path, seconds: float) -> list[str]:
     limit = time.monotonic() + seconds
     while True:
+        # Before looking: on a busy machine that takes long, and finds what ended meanwhile.
+        late = time.monotonic() > limit
         left = [f"{pid}: {what}" for pid, what in _marked(mark).items()]
         left += [str(path) for path in runtime.iterdir()]
-        if not left or time.monotonic() > limit:
+        if not left or late:
             return left
         time.sleep(0.01)
 
