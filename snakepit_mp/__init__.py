@@ -11,9 +11,11 @@ A name is imported when it is first used, so that a module of adapters costs no 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's own, without the cost of importing that
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import errors
     from ._accel import implementation
     from .adapter import Adapter, ToolSpec, tool

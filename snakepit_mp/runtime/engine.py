@@ -200,8 +200,7 @@ class Engine:
     # -- instructions ------------------------------------------------------------------
 
     def _start_fork_server(self, instruction: instructions.StartForkServer) -> None:
-        # By the watcher: until it watches by itself, the server dies with the thread that
-        # started it.
+        # By the watcher: a start takes milliseconds, and nobody has to wait for it.
         self.watcher.call(lambda: self._launch(instruction.generation))
 
     def _launch(self, generation: int) -> None:

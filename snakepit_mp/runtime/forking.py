@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 from collections import deque
-from pathlib import Path
 
 from ..adapter import tools_of
 from ..errors import WorkerStartError
@@ -22,7 +21,6 @@ from ..worker.descent import flush_output
 from . import kernel
 from .child import Heritage, become, become_worker
 from .cleanup import kill_group, remove_if_abandoned
-from .guard import guarded
 from .messages import (
     Exited,
     Forked,
@@ -63,8 +61,6 @@ def _live(channel: socket.socket) -> int:
     payload, fds = introduction
     application = fds.pop(0) if kernel.ON_LINUX else kernel.exit_descriptor(os.getppid())
     plan = ForkPlan.decode(payload)
-    # From here on it is watched for, more gently: a sudden end would spare tools' children.
-    kernel.outlive_parent()
     server = _Server(channel, application, plan, fds)
     try:
         if not server.prepare():
@@ -96,8 +92,7 @@ class _Server:
         """Import the user's code and tell the outcome: whether workers can be forked."""
         message: ServerMessage
         try:
-            with guarded(self._channel, self._application, self._plan.socket_directory):
-                message = self._import()
+            message = self._import()
         except BaseException as error:  # noqa: BLE001 - the user's modules may raise anything
             message = ImportFailed(error)
         self._send(message)
@@ -260,11 +255,11 @@ class _Server:
         while True:
             # Killing a child may give us its children, which come before its own exit.
             for pid in kernel.children():
-                os.kill(pid, signal.SIGKILL)
+                kernel.kill_family(pid)
             if not self._reap(wait=True):
                 break
         self._flush()
-        remove_if_abandoned(Path(self._plan.socket_directory))
+        remove_if_abandoned(self._plan.socket_directory)
 
 
 def _close(fds: list[int]) -> None:

@@ -1,7 +1,7 @@
 """How does the application get workers? The handle of its fork server.
 
 The server is a process of its own, started clean by ``exec``; `forking` is what runs there,
-and `messages` is what the two say to each other.
+`messages` is what the two say to each other, and `guard` the process between them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing import spawn
+from pathlib import Path
 
 from ..lanes.frames import recv_frame, send_frame
-from .cleanup import kill_group
-from .kernel import exit_descriptor
+from .kernel import ON_LINUX, exit_descriptor, kill_group
 from .messages import (
     Exited,
     Forked,
@@ -46,20 +46,19 @@ __all__ = [
     "refuse_in_unguarded_main",
 ]
 
-# First of all it binds its life to ours: until it has imported what it watches us with, it
-# could not notice that we are gone.
-_COMMAND = (
-    "import sys; sys.path[:] = {path!r}; "
-    "from {package}.kernel import die_with_parent; die_with_parent({parent}); "
-    "from {package}.forking import main; main({fd})"
-)
+_SERVER = "import sys; sys.path[:] = {path!r}; from {package}.forking import main; main({fd})"
+_GUARD = "import sys; sys.path.append({root!r}); from {package}.guard import main; main()"
+# No site, which may run anything, nor the current directory, which may hold anything.
+_BARE = ("-S", "-P")
+_ROOT = str(Path(__file__).parents[2])
 
 
 class ForkServer:
     """The one process that forks a pool's workers, seen from the application.
 
     ``channel`` is readable when `receive` has something; ``pidfd`` when the process has
-    ended. One thread may receive while others spawn, stop or kill.
+    ended. On Linux ``pid`` is its guard's, which ends after it. One thread may receive while
+    others spawn, stop or kill.
     """
 
     def __init__(
@@ -68,6 +67,7 @@ class ForkServer:
         self._process = process
         self._allow_pickle = allow_pickle
         self._sending = threading.Lock()
+        self._heard = False
         self.channel = channel
         self.pid = process.pid
         self.pidfd = exit_descriptor(process.pid)
@@ -76,8 +76,6 @@ class ForkServer:
     def start(cls, plan: ForkPlan, store_fds: Sequence[int] = ()) -> ForkServer:
         """Start the process; returns before it has imported anything.
 
-        On Linux the calling thread must live until the process has read its plan, which
-        its first message tells: before that the process dies with the thread.
         ``store_fds`` stay the caller's. Raises ``OSError`` if there can be no process.
         """
         ours, theirs = socket.socketpair()
@@ -125,6 +123,7 @@ class ForkServer:
         frame = recv_frame(self.channel, max_fds=1)
         if frame is None:
             return None
+        self._heard = True
         payload, fds = frame
         return decode_message(payload, fds[0] if fds else None, allow_pickle=self._allow_pickle)
 
@@ -134,6 +133,8 @@ class ForkServer:
             self.channel.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # it is gone already
+        if not self._heard:  # it is importing, and does not listen; its guard does
+            self._process.terminate()
 
     def kill(self) -> None:
         """Kill the server and what its imports started; the kernel then kills its workers.
@@ -155,10 +156,16 @@ class ForkServer:
 
 def _execute(plan: ForkPlan, channel: int) -> subprocess.Popen[bytes]:
     path = [entry or os.getcwd() for entry in sys.path]
-    command = _COMMAND.format(path=path, package=__package__, parent=os.getpid(), fd=channel)
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    python = [os.fsdecode(spawn.get_executable()), *flags]
+    server = _SERVER.format(path=path, package=__package__, fd=channel)
+    command = [*python, "-c", server]
+    if ON_LINUX:
+        guard = _GUARD.format(root=_ROOT, package=__package__)
+        known = [str(os.getpid()), plan.socket_directory]
+        command = [*python, *_BARE, "-c", guard, *known, *command]
     return subprocess.Popen(
-        [os.fsdecode(spawn.get_executable()), *flags, "-c", command],
+        command,
         stdin=subprocess.DEVNULL,
         pass_fds=[channel],
         env=plan.environment(),

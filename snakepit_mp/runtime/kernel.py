@@ -2,6 +2,8 @@
 
 Linux has them all. Elsewhere (macOS) some do nothing, and processes then find out about
 each other's end by the end of a channel.
+
+The guard starts with this module: what is imported here delays it.
 """
 
 from __future__ import annotations
@@ -11,9 +13,7 @@ import os
 import select
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 __all__ = [
     "ON_LINUX",
@@ -21,7 +21,8 @@ __all__ = [
     "children",
     "die_with_parent",
     "exit_descriptor",
-    "outlive_parent",
+    "kill_family",
+    "kill_group",
     "reap",
     "signal_name",
     "stops",
@@ -52,18 +53,12 @@ def become_subreaper() -> None:
 def die_with_parent(parent: int) -> None:
     """Have this process killed when the thread that forked it ends; only on Linux.
 
-    Leaves at once if ``parent`` died before the kernel was told.
+    Leaves at once if ``parent`` died before the kernel was told. Outlasts an ``exec``.
     """
     if ON_LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def outlive_parent() -> None:
-    """Take `die_with_parent` back; only on Linux."""
-    if ON_LINUX:
-        _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def exit_descriptor(pid: int) -> int:
@@ -93,7 +88,36 @@ def thread_ids() -> set[int]:
     """The threads of this process; elsewhere than on Linux, those Python knows of."""
     if ON_LINUX:
         return {int(task) for task in os.listdir("/proc/self/task")}
+    import threading
+
     return {thread.native_id or 0 for thread in threading.enumerate()}
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group ``pid``; nothing happens if it has no living member."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        if ON_LINUX:
+            raise
+        # A BSD answers so where all members are dead and wait to be reaped.
+
+
+def kill_family(child: int) -> bool:
+    """Kill a child that is not reaped yet, and the process group if it leads one.
+
+    False if it has become another user's, whom this one may not kill.
+    """
+    try:
+        if os.getpgid(child) == child:
+            kill_group(child)
+        else:
+            os.kill(child, signal.SIGKILL)
+    except PermissionError:
+        return False
+    return True
 
 
 def reap(before: Callable[[int], object], *, wait: bool = False) -> tuple[int, int] | None:
@@ -135,11 +159,16 @@ def children() -> list[int]:
     """The children of this process that are not reaped yet, adopted ones too; only on Linux."""
     if not ON_LINUX:
         return []
-    lists = [Path(f"/proc/self/task/{task}/children") for task in os.listdir("/proc/self/task")]
-    if lists[0].exists():
-        return [int(child) for each in lists for child in each.read_text().split()]
+    lists = [f"/proc/self/task/{task}/children" for task in os.listdir("/proc/self/task")]
+    if os.path.exists(lists[0]):
+        return [int(child) for each in lists for child in _words(each)]
     pid = os.getpid()  # a kernel without those files
     return [child for child in _processes() if _parent_of(child) == pid]
+
+
+def _words(path: str) -> list[str]:
+    with open(path, encoding="ascii") as file:
+        return file.read().split()
 
 
 def _processes() -> list[int]:

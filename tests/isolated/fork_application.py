@@ -1,7 +1,9 @@
 """An application with a fork server, to be killed. Prints what must not outlive it, as JSON.
 
 The argument says how it is when it is ready: ``serving``, ``importing`` (the adapter's module
-does not return), ``held`` (a forked bystander holds its end of the channel) or both.
+does not return), ``starting`` (the interpreter does not get that far, since ``sitecustomize``
+does not return) or ``begun`` (the server is not waited for); and, after a comma, ``held`` if a
+forked bystander holds its end of the channel.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import socket
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 from snakepit_mp.config import PoolConfig, StoreConfig
 from snakepit_mp.lanes.frames import recv_frame
@@ -39,11 +43,15 @@ class Family(Adapter):
 
 NEVER_RETURNS = """
 import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
-with open("importing", "w") as fifo:
-    fifo.write(str(child.pid))
-time.sleep(600)
+if os.environ.get("HANG_IN") == __name__:
+    SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    near = subprocess.Popen(SLEEP)
+    far = subprocess.Popen(SLEEP, start_new_session=True)
+    with open("hanging", "w") as fifo:
+        fifo.write(f"{os.getpid()} {near.pid} {far.pid}")
+    time.sleep(600)
 """
+HANGING = {"importing": "family", "starting": "sitecustomize"}
 
 
 def spawn(server: ForkServer, directory: SocketDirectory, worker_id: int) -> list[int]:
@@ -70,26 +78,38 @@ def spawn(server: ForkServer, directory: SocketDirectory, worker_id: int) -> lis
     return [forked.pid, *map(int, family)]
 
 
-def main() -> None:
-    modes = sys.argv[1].split(",")
-    importing = "importing" in modes
-    Path("family.py").write_text(NEVER_RETURNS if importing else FAMILY, encoding="utf-8")
-    if importing:
-        os.mkfifo("importing")
+def prepare(mode: str) -> None:
+    """Write what the server will import."""
+    Path("family.py").write_text(FAMILY, encoding="utf-8")
+    if mode in HANGING:
+        Path(f"{HANGING[mode]}.py").write_text(NEVER_RETURNS, encoding="utf-8")
+        os.environ["HANG_IN"] = HANGING[mode]
+        os.environ["PYTHONPATH"] = os.getcwd()
+        os.mkfifo("hanging")
     sys.path.insert(0, os.getcwd())
+
+
+def family_of(server: ForkServer, directory: SocketDirectory, mode: str) -> list[int]:
+    """The processes of the fork server, once it is as ``mode`` says."""
+    if mode == "begun":
+        return []
+    if mode in HANGING:
+        return [int(pid) for pid in Path("hanging").read_text(encoding="ascii").split()]
+    server.receive()
+    workers = [pid for number in range(2) for pid in spawn(server, directory, number)]
+    return [psutil.Process(workers[0]).ppid(), *workers]
+
+
+def main() -> None:
+    mode, _, held = sys.argv[1].partition(",")
+    prepare(mode)
     store = SessionStore(StoreConfig(max_bytes=1 << 22))
     directory = SocketDirectory.create()
     plan = ForkPlan.make("family:Family", PoolConfig(store=store)).with_directory(directory.path)
     server = ForkServer.start(plan, store.descriptors())
-    pids = [server.pid]
-    if importing:
-        pids.append(int(Path("importing").read_text(encoding="ascii")))
-    else:
-        server.receive()
-        for worker_id in range(2):
-            pids += spawn(server, directory, worker_id)
-    bystander = os.fork() if "held" in modes else 0
-    if "held" in modes and bystander == 0:
+    pids = [server.pid, *family_of(server, directory, mode)]
+    bystander = os.fork() if held else 0
+    if held and bystander == 0:
         time.sleep(600)
     facts = {"pids": pids, "bystander": bystander, "directory": str(directory.path)}
     print(json.dumps(facts), flush=True)

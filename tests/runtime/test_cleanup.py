@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import signal
 import socket
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from snakepit_mp.errors import ConfigError
-from snakepit_mp.runtime import cleanup
+from snakepit_mp.runtime import abandoned, cleanup
 from snakepit_mp.runtime.cleanup import SocketDirectory, kill_group, remove_if_abandoned, sweep
 
 HOLDER = """
@@ -233,15 +234,15 @@ def test_an_interrupted_removal_can_go_on(base):
 
 @pytest.mark.parametrize("stage", ["before the lock file", "after it"])
 def test_a_directory_that_is_swept_while_it_is_made_is_made_again(base, monkeypatch, stage):
-    real_lock, swept = cleanup._lock_new, []
+    real_lock, swept = abandoned.lock_new, []
 
-    def sweeping_lock_new(path: Path) -> int | None:
+    def sweeping_lock_new(path: str) -> int | None:
         if not swept:
-            swept.append(path)
+            swept.append(Path(path))
             if stage == "before the lock file":
-                path.rmdir()
+                os.rmdir(path)
             else:
-                monkeypatch.setattr(cleanup, "_lock", sweeping_lock)
+                monkeypatch.setattr(abandoned, "_lock", sweeping_lock)
         return real_lock(path)
 
     def sweeping_lock(fd: int) -> bool:
@@ -251,7 +252,7 @@ def test_a_directory_that_is_swept_while_it_is_made_is_made_again(base, monkeypa
         fcntl.lockf(fd, fcntl.LOCK_EX)
         return True
 
-    monkeypatch.setattr(cleanup, "_lock_new", sweeping_lock_new)
+    monkeypatch.setattr(abandoned, "lock_new", sweeping_lock_new)
     directory = SocketDirectory.create()
     directory.remove()
     assert directory.path != swept[0]

@@ -53,11 +53,21 @@ def gone_within(pidfds, seconds):
     return ended
 
 
-@pytest.mark.parametrize("mode", ["serving", "importing", "serving,held", "importing,held"])
-def test_nothing_outlives_the_application_for_a_second(start_application, mode):
+@pytest.mark.parametrize(
+    ("mode", "processes"),
+    [
+        ("serving", 8),
+        ("serving,held", 8),
+        ("importing", 4),
+        ("importing,held", 4),
+        ("starting", 4),
+        ("begun", 1),
+    ],
+)
+def test_nothing_outlives_the_application_for_a_second(start_application, mode, processes):
     application, facts = start_application(mode)
     pidfds = [os.pidfd_open(pid) for pid in facts["pids"]]
-    assert len(pidfds) == (2 if "importing" in mode else 7)
+    assert len(pidfds) == processes
     application.kill()
     assert all(gone_within(pidfds, 1))
     assert not Path(facts["directory"]).exists()
@@ -65,9 +75,29 @@ def test_nothing_outlives_the_application_for_a_second(start_application, mode):
         os.kill(facts["bystander"], 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_fork_server_that_can_do_nothing_about_it(start_application, number):
+    """It is stopped, or killed in the same moment as the application."""
+    application, facts = start_application("serving")
+    pidfds = [os.pidfd_open(pid) for pid in facts["pids"]]
+    os.kill(facts["pids"][1], number)
+    application.kill()
+    assert all(gone_within(pidfds, 1))
+    assert not Path(facts["directory"]).exists()
+
+
+def test_nothing_outlives_the_fork_server(start_application):
+    application, facts = start_application("serving")
+    pidfds = [os.pidfd_open(pid) for pid in facts["pids"]]
+    os.kill(facts["pids"][1], signal.SIGKILL)
+    assert all(gone_within(pidfds, 1))
+    assert application.poll() is None
+    assert Path(facts["directory"]).exists()
+
+
 def test_a_stopped_application_is_not_gone(start_application):
     application, facts = start_application("serving")
-    server, worker, near, _, other = facts["pids"][:5]
+    _, server, worker, near, _, other = facts["pids"][:6]
     near_ended = os.pidfd_open(near)
     application.send_signal(signal.SIGSTOP)
     os.kill(worker, signal.SIGKILL)

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
 from fix_forkserver import wait_readable
 from fix_pool import until
 
+import snakepit_mp
 from snakepit_mp.runtime.forkserver import Exited, Forked, Imported, Stopped
+
+ROOT = str(Path(snakepit_mp.__file__).parents[1])
 
 ECHO = """
     from snakepit_mp.adapter import Adapter, tool
@@ -102,6 +106,11 @@ def family(application, make_module, tmp_path):
     return worker, psutil.Process(near), psutil.Process(far)
 
 
+def forker(worker) -> psutil.Process:
+    """The process that forked it: the fork server itself, not its guard."""
+    return psutil.Process(psutil.Process(worker.pid).ppid())
+
+
 def is_gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
@@ -120,7 +129,7 @@ def test_a_worker_is_forked_serves_and_ends_politely(application, make_module):
     worker = application.spawn(3, 5)
     assert worker.serve() == f"unix:{application.directory.path}/w3-5.sock"
     assert os.getpgid(worker.pid) == worker.pid
-    assert psutil.Process(worker.pid).ppid() == application.server.pid
+    assert forker(worker).ppid() == application.server.pid
     worker.order_stop()
     assert application.exited(worker) == (0, None)
     assert wait_readable(worker.pidfd)
@@ -181,9 +190,10 @@ def test_the_dead_are_reaped(application):
     application.start_imported()
     for incarnation in range(3):
         worker = application.spawn(0, incarnation)
+        server = forker(worker)
         os.kill(worker.pid, signal.SIGKILL)
         application.exited(worker)
-    assert psutil.Process(application.server.pid).children() == []
+    assert server.children() == []
 
 
 def test_many_requests_at_once_with_nobody_reading_the_answers(application, make_module):
@@ -318,16 +328,18 @@ def test_adopted_children_are_reaped_silently(application, make_module):
     application.start_imported(f"{module}:Orphans")
     worker = application.spawn()
     worker.serve()
-    server = psutil.Process(application.server.pid)
+    server = forker(worker)
     until(lambda: [child.pid for child in server.children()] == [worker.pid])
     worker.order_stop()
     assert application.exited(worker) == (0, None)
 
 
-def test_workers_die_with_the_server(application):
+@pytest.mark.parametrize("who", ["server", "guard"])
+def test_workers_die_with_the_server_and_it_with_its_guard(application, who):
     application.start_imported()
     workers = [application.spawn(number) for number in range(2)]
-    os.kill(application.server.pid, signal.SIGKILL)
+    server = forker(workers[0])
+    os.kill(server.pid if who == "server" else application.server.pid, signal.SIGKILL)
     for worker in workers:
         assert wait_readable(worker.pidfd)
     assert application.server.receive() is None
@@ -337,7 +349,8 @@ def test_workers_die_with_the_server(application):
 def test_kill_ends_a_server_that_is_stopped(application):
     application.start_imported()
     worker = application.spawn()
-    os.kill(application.server.pid, signal.SIGSTOP)
+    forker(worker).suspend()
+    psutil.Process(application.server.pid).suspend()
     application.server.kill()
     assert wait_readable(worker.pidfd)
     application.server.close()
@@ -363,6 +376,7 @@ def test_after_its_end_every_call_is_harmless(application):
     application.start_imported()
     application.server.kill()
     assert wait_readable(application.server.pidfd)
+    assert application.server.receive() is None
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
         application.request()
     application.server.stop()
@@ -371,39 +385,39 @@ def test_after_its_end_every_call_is_harmless(application):
     application.server.close()
 
 
-def test_it_outlives_the_thread_that_started_it(application):
-    """Its parent-death signal, which follows that thread, is in force only at first."""
-
-    def start() -> None:
-        application.start()
-        application.receive(Imported)
-
-    thread = threading.Thread(target=start)
-    thread.start()
-    thread.join()
+def test_the_keyboard_does_not_reach_it(application):
+    application.start_imported()
+    os.killpg(application.server.pid, signal.SIGINT)
     application.spawn().serve()
 
 
-def test_it_dies_with_an_application_that_is_killed_at_once(tmp_path):
-    """Before it has imported anything, so before it can watch."""
-    code = """
-import os, signal, subprocess, sys
-from snakepit_mp.config import PoolConfig
-from snakepit_mp.runtime import forkserver
-from snakepit_mp.runtime.plan import ForkPlan
-forkserver._COMMAND = forkserver._COMMAND.replace(
-    "from {package}.forking", "import time; print('bound', flush=True); time.sleep(600); from ."
-)
-plan = ForkPlan.make(None, PoolConfig())
-process = forkserver._execute(plan, 0)
-sys.stdin.read()
-"""
-    application = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with application:
-        assert application.stdout is not None
-        assert application.stdout.readline() == b"bound\n"
-        [server] = psutil.Process(application.pid).children()
-        application.kill()
-    until(lambda: is_gone(server))
+def test_its_guard_ends_all_on_order(family, application):
+    """As where a supervisor of the application's sends SIGTERM to every process."""
+    worker, near, far = family
+    os.kill(application.server.pid, signal.SIGTERM)
+    assert wait_readable(worker.pidfd)
+    assert wait_readable(application.server.pidfd)
+    assert is_gone(near)
+    assert is_gone(far)
+
+
+def test_it_outlives_the_thread_that_started_it(application):
+    thread = threading.Thread(target=application.start)
+    thread.start()
+    thread.join()
+    application.receive(Imported)
+    application.spawn().serve()
+
+
+def test_the_guard_imports_little():
+    """All that it does takes time before it watches."""
+    code = "import sys; before = {*sys.modules}; import snakepit_mp.runtime.guard; print(*before ^ {*sys.modules})"
+    bare = [sys.executable, "-S", "-P", "-c", f"import sys; sys.path.append({ROOT!r}); {code}"]
+    loaded = set(subprocess.run(bare, stdout=subprocess.PIPE, text=True, check=True).stdout.split())
+    own = {name for name in loaded if name.startswith("snakepit_mp")}
+    assert own == {
+        "snakepit_mp",
+        "snakepit_mp.runtime",
+        *(f"snakepit_mp.runtime.{name}" for name in ("abandoned", "guard", "kernel")),
+    }
+    assert not loaded & {"site", "typing", "pathlib", "threading", "subprocess", "socket"}

@@ -39,7 +39,7 @@ def test_children_are_listed_until_they_are_reaped(child):
 
 
 def test_children_are_found_without_the_kernels_list(child, monkeypatch):
-    monkeypatch.setattr(kernel.Path, "exists", lambda path: False)
+    monkeypatch.setattr("os.path.exists", lambda path: False)
     assert child.pid in kernel.children()
 
 
