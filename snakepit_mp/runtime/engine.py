@@ -87,6 +87,7 @@ class Engine:
         self._waiters: dict[int, Waiter] = {}
         self._incarnations: dict[Key, Incarnation] = {}
         self._server: ForkServer | None = None
+        self._launched = False
         self._buried = 0  # the last fork server whose end was dealt with
         self._tools: Mapping[str, ToolSpec] | None = None
         self._broken: BaseException | None = None
@@ -113,6 +114,13 @@ class Engine:
         self.watcher.start()
         end_at_exit(self)
         self.handle(events.PoolStarted())
+        # Whoever kills the application from here on meets the guard.
+        try:
+            self.wait_until(lambda: self._launched, None)
+        except BaseException:  # a Ctrl-C
+            self.abandon()
+            self.join()
+            raise
 
     def discard(self) -> None:
         """Give back what an engine holds that was never started."""
@@ -209,8 +217,10 @@ class Engine:
         try:
             server = ForkServer.start(self._plan, self._store_descriptors)
         except OSError as error:
+            self._launched = True
             self.handle(events.ForkServerLost(generation, error, permanent=False))
             return
+        self._launched = True
         with self._lock:
             if self._broken is None:
                 self._server = server

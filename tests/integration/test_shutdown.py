@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -116,16 +115,18 @@ def test_shutdown_before_anything_is_ready(make_pool):
 def test_shutdown_while_the_fork_server_is_started(make_pool, monkeypatch):
     """The order to stop overtakes the order to start, at the one point or the other."""
     start = ForkServer.start
-    pools: queue.SimpleQueue[Pool] = queue.SimpleQueue()
+    pool = make_pool()
+    starting = threading.Event()
 
     def start_late(plan: ForkPlan, fds: tuple[int, ...]) -> ForkServer:
         server = start(plan, fds)
-        pools.get(timeout=scaled(10)).shutdown(wait=False)
+        pool.shutdown(wait=False)
+        starting.set()
         return server
 
     monkeypatch.setattr(ForkServer, "start", start_late)
-    pool = make_pool(ready=False)
-    pools.put(pool)
+    os.kill(pool._engine._server.pid, signal.SIGKILL)
+    assert starting.wait(scaled(10))
 
     pool.shutdown()
 
