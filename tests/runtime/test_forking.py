@@ -83,7 +83,8 @@ def test_a_fork_server_that_can_do_nothing_about_it(start_application, number):
     os.kill(facts["pids"][1], number)
     application.kill()
     assert all(gone_within(pidfds, 1))
-    assert not Path(facts["directory"]).exists()
+    # The guard of a dead server may have gone before the application did.
+    assert number == signal.SIGKILL or not Path(facts["directory"]).exists()
 
 
 def test_nothing_outlives_the_fork_server(start_application):
