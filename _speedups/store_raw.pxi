@@ -658,10 +658,14 @@ cdef class RawStore:
     def tidy(self, stripe):
         """Repair a stripe and free some of what waits for it; whether there is more to do."""
         cdef uint64_t base = base_of(stripe_number(stripe))
+        cdef uint64_t before
         cdef bint done
         self.enter_stripe(base)
+        before = peek(self.store, base + L_S_COMMIT)
         with nogil:
             done = free_graves(self.store, base, ROUNDS_OF_TIDYING)
+        # Without memory, or where something is damaged, it does not get on.
+        done = done or peek(self.store, base + L_S_COMMIT) == before
         stripe_leave(self.store, base)
         return not done
 
