@@ -369,7 +369,7 @@ def _allocation_type(world: World) -> type:
 
 
 def _pin_type(world: World) -> type:
-    return type(world.raw.allocate(10_000).memory.obj)
+    return type(world.raw.value(world.place, world.key("large")).obj)
 
 
 @contextmanager
