@@ -5,9 +5,14 @@ They return what is to be raised, so that a message is written once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from ..errors import (
     SessionLimitReached,
     SessionNotFound,
+    SnakepitError,
     StoreBusy,
     StoreClosed,
     StoreError,
@@ -16,7 +21,9 @@ from ..errors import (
     VariableNotFound,
     VersionConflict,
 )
-from .places import Key, Place
+
+if TYPE_CHECKING:
+    from .places import Key, Place
 
 __all__ = [
     "busy",
@@ -28,6 +35,7 @@ __all__ = [
     "session_limit",
     "session_not_found",
     "store_full",
+    "told_as_damage",
     "variable_exists",
     "variable_limit",
     "variable_not_found",
@@ -139,3 +147,14 @@ def busy(index: int, seconds: float) -> StoreBusy:
 def closed() -> StoreClosed:
     """A call after `close`."""
     return StoreClosed("the session store is closed")
+
+
+@contextmanager
+def told_as_damage() -> Iterator[None]:
+    """What only a word that nobody writes can lead to is raised as damage."""
+    try:
+        yield
+    except SnakepitError:
+        raise
+    except (IndexError, ValueError, OverflowError) as error:
+        raise damaged(str(error)) from error

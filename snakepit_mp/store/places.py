@@ -6,6 +6,7 @@ import functools
 import hashlib
 from typing import NamedTuple, Protocol
 
+from . import faults
 from .layout import HIDDEN, STRIPE_COUNT
 
 __all__ = [
@@ -152,4 +153,7 @@ class Keys:
 
 def text(name: bytes) -> str:
     """A key of a session or variable as a name."""
-    return name.decode("utf-8", "surrogatepass")
+    try:
+        return name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise faults.damaged("a name is no text") from error

@@ -97,7 +97,7 @@ class RawSession:
 
     @property
     def name(self) -> str:
-        return _text(self.key)
+        return text(self.key)
 
     @property
     def hidden(self) -> bool:
@@ -126,7 +126,7 @@ class RawVariable:
         key, type_ = _names(parts.record, R_NAME, lengths)
         return cls(
             key=key,
-            type=_text(type_),
+            type=text(type_),
             number=number,
             version=version,
             created=created,
@@ -138,7 +138,7 @@ class RawVariable:
 
     @property
     def name(self) -> str:
-        return _text(self.key.removeprefix(HIDDEN))
+        return text(self.key.removeprefix(HIDDEN))
 
     @property
     def is_program(self) -> bool:
@@ -208,10 +208,3 @@ def _names(record: bytes, word: int, lengths: int) -> tuple[bytes, bytes]:
     if middle + second > len(record):
         raise faults.damaged("a record is shorter than its names")
     return record[start : start + first], record[middle : middle + second]
-
-
-def _text(key: bytes) -> str:
-    try:
-        return text(key)
-    except UnicodeDecodeError as error:
-        raise faults.damaged("a name is no text") from error

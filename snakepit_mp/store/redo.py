@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 
 from . import crashpoints, faults
+from .layout import PAGE_WORDS, PAGES
 from .segment import Segment
 
 __all__ = ["RedoLog", "Transaction"]
@@ -102,8 +103,9 @@ class RedoLog:
         if place == 0:
             fits = words[self.area] <= self.capacity
         else:
-            inside = self.segment.heap <= place < len(words)
-            fits = inside and place + 1 + 2 * words[place] <= len(words)
+            end = min(self.segment.heap + words[PAGES] * PAGE_WORDS, len(words))
+            inside = self.segment.heap <= place < end
+            fits = inside and place + 1 + 2 * words[place] <= end
         if not fits:
             raise faults.damaged("a log lies outside its place")
         return place or self.area

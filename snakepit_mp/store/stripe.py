@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ..errors import SnakepitError
 from . import crashpoints, faults, history, slabs, table
 from .blocks import payload_of
 from .layout import (
@@ -55,8 +54,6 @@ _FREEING_TAKES, _FREEING_SHARES = 8, 5
 _ROUNDS_ASIDE = 2
 #: Commits that tidying makes before it lets others in.
 _ROUNDS_OF_TIDYING = 16
-
-_DAMAGE = (IndexError, ValueError, OverflowError)
 
 
 class Operation(Transaction):
@@ -251,7 +248,7 @@ class Stripes:
     @contextmanager
     def writing(self, stripe: int) -> Iterator[Operation]:
         """Nobody else reads or writes the stripe; what is not committed is undone."""
-        with self._locks.exclusive(stripe), _told_as_damage():
+        with self._locks.exclusive(stripe), faults.told_as_damage():
             self._segment.require_open()
             operation = Operation(self._segment, self._pages, stripe)
             operation.recover()
@@ -268,7 +265,7 @@ class Stripes:
     @contextmanager
     def reading(self, stripe: int) -> Iterator[memoryview[int]]:
         """Nobody writes the stripe."""
-        with self._locks.shared(stripe), _told_as_damage():
+        with self._locks.shared(stripe), faults.told_as_damage():
             self._segment.require_open()
             base = self._segment.base_of(stripe)
             if not self._segment.words[base + S_COMMIT] & 1:
@@ -280,7 +277,7 @@ class Stripes:
     def tidy(self, stripe: int) -> bool:
         """Repair a stripe, free some of its deleted sessions; whether there is more to do."""
         base = self._segment.base_of(stripe)
-        with self._locks.shared(stripe), _told_as_damage():
+        with self._locks.shared(stripe), faults.told_as_damage():
             self._segment.require_open()
             self._pages.recover()
             words = self._segment.words
@@ -297,18 +294,7 @@ class Stripes:
             for stripe in range(STRIPE_COUNT):
                 held.enter_context(self._locks.exclusive(stripe))
                 self._segment.require_open()
-                with _told_as_damage():
+                with faults.told_as_damage():
                     Operation(self._segment, self._pages, stripe).recover()
             held.enter_context(self._locks.exclusive(ALLOCATOR_LOCK))
             yield
-
-
-@contextmanager
-def _told_as_damage() -> Iterator[None]:
-    """What only a word that nobody writes can lead to is raised as `StoreError`."""
-    try:
-        yield
-    except SnakepitError:
-        raise
-    except _DAMAGE as error:
-        raise faults.damaged(str(error)) from error

@@ -109,8 +109,11 @@ def rebuilt(words: Words, owner: int) -> bytes | None:
     The caller stores it as a block, then calls `replace`.
     """
     block = words[owner + T_BLOCK]
-    if block and 3 * (words[owner + T_USED] + 1) <= 2 * _shape(words, block)[1]:
+    old = _shape(words, block)[1] if block else 0
+    if block and 3 * (words[owner + T_USED] + 1) <= 2 * old:
         return None
+    if words[owner + T_LIVE] > old:
+        raise faults.damaged(f"table {block} has more records than slots")
     capacity = LEAST_CAPACITY
     while capacity < 2 * (words[owner + T_LIVE] + 1):
         capacity *= 2

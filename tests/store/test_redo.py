@@ -9,7 +9,7 @@ import pytest
 from fix_store import stepping
 
 from snakepit_mp.errors import StoreError
-from snakepit_mp.store.layout import FAMILY_LOCKED, PROCESSES, STRIPES
+from snakepit_mp.store.layout import FAMILY_LOCKED, PAGES, PROCESSES, STRIPES
 from snakepit_mp.store.redo import RedoLog, Transaction
 from snakepit_mp.store.segment import Segment
 
@@ -99,6 +99,7 @@ def test_the_commit_word_only_rises(segment: Segment, log: RedoLog) -> None:
 
 def test_a_long_log_lies_elsewhere(segment: Segment, log: RedoLog) -> None:
     segment.grow(0, 1)
+    segment.words[PAGES] = 1
     writes = {TARGET + i: i + 1 for i in range(3 * CAPACITY)}
     with break_at("stripe.committed"), pytest.raises(Broken):
         log.run(writes, segment.heap)
