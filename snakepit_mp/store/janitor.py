@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -46,8 +47,9 @@ class Sweeper:
         return removed
 
     def tidy(self, stripe: int, budget: float) -> None:
-        """Free what was deleted in a stripe, for about ``budget`` seconds."""
-        self._tidy(stripe, time.monotonic() + budget)
+        """Free what was deleted in a stripe, for about ``budget`` seconds, if that can be done now."""
+        with contextlib.suppress(StoreBusy, StoreFull):  # then whoever comes next does it
+            self._tidy(stripe, time.monotonic() + budget)
 
     def _tidy(self, stripe: int, deadline: float) -> None:
         while self._raw.tidy(stripe) and time.monotonic() < deadline:
