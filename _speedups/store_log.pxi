@@ -189,23 +189,46 @@ cdef bint log_apply(Store* store, const uint64_t* pairs, uint64_t count, int ste
 
 cdef inline int log_run(Log* log, uint64_t place) noexcept nogil:
     """Make all writes of a log that lies at ``place``, or in its own area where that is 0."""
-    cdef Store* store = log.store
-    cdef uint64_t* commit = store.words + log.commit
+    return pairs_run(log.store, log.commit, log.area, place, log.count, log.first_step)
+
+
+cdef inline int pairs_run(
+    Store* store, uint64_t commit_word, uint64_t area, uint64_t place, uint64_t count,
+    int first_step
+) noexcept nogil:
+    cdef uint64_t* commit = store.words + commit_word
     cdef uint64_t sequence = store_peek(commit)
-    cdef const uint64_t* pairs = store.words + (log.area if place == 0 else place) + 1
+    cdef uint64_t* log = store.words + (area if place == 0 else place)
     cdef bint sound
-    store_poke(store.words + (log.area if place == 0 else place), log.count)
+    store_poke(log, count)
     if store_peek(commit + 1) != place:
         store_poke(commit + 1, place)
-    at(log.first_step)
+    at(first_step)
     store_publish(commit, sequence + 1)  # the commit
     store_fence_release()  # nobody sees a word of it before that
-    at(log.first_step + 1)
-    sound = log_apply(store, pairs, log.count, log.first_step + 2)
-    at(log.first_step + 3)
+    at(first_step + 1)
+    sound = log_apply(store, log + 1, count, first_step + 2)
+    at(first_step + 3)
     store_publish(commit, sequence + 2)
-    at(log.first_step + 4)
+    at(first_step + 4)
     return ST_OK if sound else ST_DAMAGED
+
+
+cdef bint log_in(
+    Store* store, uint64_t* place, uint64_t area, uint64_t capacity, uint64_t* count
+) noexcept nogil:
+    """Where a log lies, and how many pairs it has; False if that cannot be true."""
+    cdef uint64_t room = capacity
+    if place[0] == 0:
+        place[0] = area
+    elif place[0] < L_RUN_HEADER:
+        return False
+    else:  # its block's length, less the count, in pairs
+        room = (length_of(peek(store, place[0] - L_RUN_HEADER + L_B_KIND)) - 8) // 16
+    count[0] = peek(store, place[0])
+    return count[0] <= room and count[0] <= store.size and holds(
+        store, place[0] + 1, 2 * count[0]
+    )
 
 
 cdef int log_replay(
@@ -217,12 +240,7 @@ cdef int log_replay(
     cdef uint64_t count
     if not sequence & 1:
         return ST_OK
-    if place == 0:
-        place = area
-        if peek(store, place) > capacity:
-            return ST_DAMAGED
-    count = peek(store, place)
-    if count > store.size or not holds(store, place + 1, 2 * count):
+    if not log_in(store, &place, area, capacity, &count):
         return ST_DAMAGED
     store_fence_release()
     if not log_apply(store, store.words + place + 1, count, first_step + 2):
@@ -256,10 +274,7 @@ cdef inline void look_begin(Look* look, Store* store, uint64_t base) noexcept no
 cdef void look_over_log(Look* look, uint64_t base) noexcept nogil:
     cdef Store* store = look.store
     cdef uint64_t place = peek(store, look.commit + 1)
-    if place == 0:
-        place = base + L_S_LOG
-    look.count = peek(store, place)
-    if look.count > store.size or not holds(store, place + 1, 2 * look.count):
+    if not log_in(store, &place, base + L_S_LOG, L_S_LOG_CAPACITY, &look.count):
         look.count = 0  # no log any more: the look is over
     look.pairs = store.words + place + 1
 

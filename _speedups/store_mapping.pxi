@@ -7,17 +7,28 @@ cdef enum:
     MANY = 32  # variables at once that need no memory
 
 
-# Where a variable was found; true as long as the stripe's epoch is the same.
 @cython.final
+@cython.no_gc
 @cython.auto_pickle(False)
 cdef class Handle:
+    """What a mapping remembers of a variable."""
+
     cdef object key
-    cdef uint64_t epoch
-    cdef uint64_t session
-    cdef uint64_t record
-    cdef uint64_t number
-    cdef uint64_t facts_version
+    cdef Spot spot
     cdef Validator validator
+
+
+# A short value that was seen.
+cdef struct Copy:
+    uint64_t length
+    uint64_t[L_INLINE_WORDS] words
+
+
+cdef enum Found:
+    FOUND
+    FOUND_MOVED  # in two moments
+    FOUND_RARE  # something that needs the general way
+    FOUND_LONG
 
 
 @cython.auto_pickle(False)
@@ -42,166 +53,102 @@ cdef class VariableAccess:
         self.handles = {}
         place_ref(&self.ref, place)
 
-    cdef Handle handle(self, object name):
-        """What is known of a variable; ``None`` where there is nothing to know."""
-        cdef PyObject* known
-        cdef Handle handle
-        if self.raw is None or self.raw.closed or not PyUnicode_CheckExact(name):
-            return None
-        known = PyDict_GetItemWithError(self.handles, name)
-        if known is not NULL:
-            handle = <Handle>known
-            if handle.epoch == peek(self.raw.store, self.ref.base + L_S_EPOCH):
-                return handle
-        else:
-            handle = Handle.__new__(Handle)
-            handle.key = self.variable_key(name)
-        return handle if self.resolve(handle, name) else None
-
-    cdef bint resolve(self, Handle handle, object name) except -1:
-        """Look a variable up; whether it was found, in a few looks."""
-        cdef Store* store = self.raw.store
-        cdef Look look
-        cdef KeyRef key
-        cdef uint64_t session, record, slot, epoch
-        cdef uint64_t number = 0
-        cdef int status, tries
-        key_ref(&key, handle.key)
-        for tries in range(LOOKS):
-            look_begin(&look, store, self.ref.base)
-            epoch = see(&look, self.ref.base + L_S_EPOCH)
-            status = find_session(&look, &self.ref, monotonic(store), &session)
-            if status == ST_OK:
-                status = find_variable(&look, session, &key, &record, &slot)
-            if status == ST_OK:
-                number = see(&look, record + L_R_NUMBER)
-            if not look_holds(&look):
-                continue
-            if status != ST_OK or not holds(store, record, L_R_NAME):
-                self.handles.pop(name, None)
-                return False
-            if number != handle.number:
-                handle.validator = None
-            handle.session = session
-            handle.record = record
-            handle.number = number
-            handle.epoch = epoch
-            if len(self.handles) >= HANDLES_KEPT:
-                self.handles.clear()
-            self.handles[name] = handle
-            return True
-        return False
-
     def __getitem__(self, name):
-        cdef Handle handle = self.handle(name)
-        cdef uint64_t[L_INLINE_WORDS] words
-        cdef uint64_t length
-        if handle is None or not self.inline_value(handle, words, &length):
-            return self._read(name)
-        return small_value(<const unsigned char*>words, <Py_ssize_t>length)
-
-    cdef inline bint inline_value(
-        self, Handle handle, uint64_t* words, uint64_t* length
-    ) except -1:
-        """Copy a short value, if one look suffices and the session is surely alive."""
-        cdef Store* store = self.raw.store
-        cdef const uint64_t* record = store.words + handle.record
-        cdef const uint64_t* session = store.words + handle.session
-        cdef Look look
-        cdef int64_t now
-        cdef int number
-        look_begin(&look, store, self.ref.base)
-        if look.seen & 1 or store_peek(
-            store.words + self.ref.base + L_S_EPOCH
-        ) != handle.epoch:
-            return False
-        if store_peek(record + L_R_VALUE):
-            return False
-        length[0] = store_peek(record + L_R_VALUE_LENGTH)
-        for number in range(L_INLINE_WORDS):
-            words[number] = store_peek(record + L_R_INLINE + number)
-        now = 0
-        if store_peek(session + L_V_TTL):
-            now = monotonic(store)
-            if is_over(&look, handle.session, now):
-                return False
-            if stamp_is_due(&look, handle.session, now):
-                if look_holds(&look):
-                    self.raw.stamp(&self.ref, now)
-                return False
-        return look_holds(&look) and length[0] <= L_INLINE_BYTES
+        cdef Copy copy
+        cdef PyObject* known = known_handle(self, name)
+        cdef int found
+        if known is not NULL:
+            found = short_looks(
+                self.raw.store, self.ref.base, &(<Handle>known).spot, &copy, 1
+            )
+            if found == FOUND:
+                return small_value(<const unsigned char*>copy.words, <Py_ssize_t>copy.length)
+            if found == FOUND_LONG:
+                value = long_look(self, &(<Handle>known).spot)
+                if value is not _again:
+                    return value
+        return self._read(name)
 
     def _values(self, names):
-        """The values of several variables of one moment; ``None`` where that is not quick."""
-        cdef list wanted = list(names)
+        """The values of variables of one moment by name; ``None`` where that is not quick."""
+        cdef list wanted = names if type(names) is list else list(names)
         cdef Py_ssize_t count = len(wanted)
-        cdef uint64_t[MANY][L_INLINE_WORDS] words
-        cdef uint64_t[MANY] lengths
-        cdef Handle handle
-        cdef list handles = []
-        cdef Look look
+        cdef Copy[MANY] copies
+        cdef Spot[MANY] spots
+        cdef PyObject* known
         cdef Py_ssize_t number
-        cdef bint whole = self.raw is not None and 0 < count <= MANY
-        if whole:
-            for name in wanted:
-                handle = self.handle(name)
-                if handle is None:
-                    whole = False
-                    break
-                handles.append(handle)
-        if whole:
-            look_begin(&look, self.raw.store, self.ref.base)
-            for number in range(count):
-                handle = handles[number]
-                if not self.inline_value(handle, words[number], &lengths[number]):
-                    whole = False
-                    break
-            whole = whole and look_holds(&look)
-        if not whole:
+        if self.raw is None or not 0 < count <= MANY:
             return None
-        return [
-            small_value(<const unsigned char*>words[number], <Py_ssize_t>lengths[number])
-            for number in range(count)
-        ]
+        for number in range(count):
+            known = known_handle(self, wanted[number])
+            if known is NULL:
+                return None
+            spots[number] = (<Handle>known).spot
+        if short_looks(self.raw.store, self.ref.base, spots, copies, count) != FOUND:
+            return None
+        values = {}
+        for number in range(count):
+            values[wanted[number]] = small_value(
+                <const unsigned char*>copies[number].words, <Py_ssize_t>copies[number].length
+            )
+        return values
 
     def __setitem__(self, name, value):
+        cdef uint64_t[L_INLINE_WORDS] words
+        cdef PyObject* known = fitting_handle(self, name, value)
+        cdef uint64_t size
+        if known is not NULL:
+            size = short_encoding(value, <char*>words)
+            if size and self.put_short(&(<Handle>known).spot, words, size):
+                return
+        elif is_array(value) and self.put_array(name, value):
+            return
+        self._write(name, value)
+
+    cdef bint put_array(self, object name, object value) except -1:
+        """Encode a large array into a block, and put that into its place."""
+        cdef PyObject* known = known_handle(self, name)
+        cdef Allocation allocation
         cdef Item item
-        cdef char[L_INLINE_BYTES] small
-        cdef uint64_t session, epoch
-        if not self.prepared(&item, name, value, small, &session, &epoch):
-            self._write(name, value)
-        elif self.put_items(&item, 1, session, epoch) == 0:
-            self._write(name, value)
-
-    cdef bint prepared(
-        self, Item* item, object name, object value, char* small, uint64_t* session,
-        uint64_t* epoch
-    ) except -1:
-        """Aim an item at a short value that surely fits its variable; else False."""
-        cdef Handle handle = self.handle(name)
-        if handle is None:
+        cdef Out out
+        if known is NULL:
             return False
-        if handle.validator is None:
-            self.learn(handle, name)
-        if handle.validator is None or not handle.validator.fits(value):
+        handle = <Handle>known
+        if (<Handle>handle).validator is None and not learn(self, handle, name):
             return False
-        memset(item, 0, sizeof(Item))
-        item.record = handle.record
-        item.number = handle.number
-        item.facts_version = handle.facts_version
-        item.size = short_encoding(value, small)
-        item.data = small
-        session[0] = handle.session
-        epoch[0] = handle.epoch
-        return item.size != 0
+        value = (<Handle>handle).validator.pure(value)
+        if not is_array(value) or type(value.base) is Allocation:
+            return False
+        out_begin(&out, False, True)
+        write_tag(&out, VERSION)
+        if not write_array(&out, value) or out_used(&out) <= L_SMALL_MOST:
+            return False
+        allocation = self.raw.allocate(out_used(&out))
+        if allocation is None:
+            return False
+        out_begin(&out, False, True)
+        out_aim(&out, allocation.memory.start, allocation.memory.nbytes)
+        write_tag(&out, VERSION)
+        write_array(&out, value)
+        if out.counting:
+            return False
+        memset(&item, 0, sizeof(Item))
+        item.record = (<Handle>handle).spot.record
+        item.number = (<Handle>handle).spot.number
+        item.facts_version = (<Handle>handle).spot.facts_version
+        item.size = <uint64_t>allocation.memory.nbytes
+        item.block = allocation.block
+        if not self.put_items(&item, 1, (<Handle>handle).spot.session, (<Handle>handle).spot.epoch):
+            return False
+        return raw_filled(self.raw, &item, allocation) == 0
 
-    cdef int learn(self, Handle handle, object name) except -1:
-        """Ask what a variable takes."""
-        facts = self._facts(name)
-        if facts is not None and facts.identity[0] == handle.number:
-            handle.facts_version = facts.identity[1]
-            handle.validator = facts.validator
-        return 0
+    cdef bint put_short(self, Spot* spot, const uint64_t* words, uint64_t size) except -1:
+        cdef Store* store = self.raw.store
+        cdef int status
+        self.raw.enter_stripe(self.ref.base)
+        status = short_put(store, self.ref.base, spot, words, size, monotonic(store))
+        stripe_leave(store, self.ref.base)
+        return status == ST_OK
 
     cdef int put_items(
         self, Item* items, uint64_t count, uint64_t session, uint64_t epoch
@@ -224,21 +171,28 @@ cdef class VariableAccess:
         """New versions by name, in one step; ``None`` where that takes more than a moment."""
         cdef Item[MANY] items
         cdef char[MANY][L_INLINE_BYTES] small
-        cdef uint64_t session = 0
+        cdef PyObject* known
+        cdef Spot* spot = NULL
         cdef uint64_t epoch = 0
-        cdef uint64_t first = 0
         cdef int count = 0
         if not 0 < len(values) <= MANY:
             return None
         for name, value in values.items():
-            if not self.prepared(&items[count], name, value, small[count], &session, &epoch):
+            known = fitting_handle(self, name, value)
+            if known is NULL:
                 return None
-            if count == 0:
-                first = epoch
-            elif epoch != first:
+            spot = &(<Handle>known).spot
+            memset(&items[count], 0, sizeof(Item))
+            items[count].record = spot.record
+            items[count].number = spot.number
+            items[count].facts_version = spot.facts_version
+            items[count].size = short_encoding(value, small[count])
+            items[count].data = small[count]
+            if items[count].size == 0 or count and spot.epoch != epoch:
                 return None
+            epoch = spot.epoch
             count += 1
-        if self.put_items(items, count, session, epoch) == 0:
+        if self.put_items(items, count, spot.session, epoch) == 0:
             return None
         result = {}
         count = 0
@@ -246,6 +200,159 @@ cdef class VariableAccess:
             result[name] = items[count].version
             count += 1
         return result
+
+
+cdef inline PyObject* known_handle(VariableAccess self, object name) except? NULL:
+    """What is remembered of a variable, borrowed; NULL where it cannot be found quickly."""
+    cdef PyObject* known
+    if self.raw is None or self.raw.closed or not PyUnicode_CheckExact(name):
+        return NULL
+    known = PyDict_GetItemWithError(self.handles, name)
+    if known is not NULL and store_peek(
+        self.raw.store.words + self.ref.base + L_S_EPOCH
+    ) == (<Handle>known).spot.epoch:
+        return known
+    return look_up(self, name, known)
+
+
+cdef PyObject* look_up(VariableAccess self, object name, PyObject* known) except? NULL:
+    """Find a variable and remember it."""
+    cdef Handle handle
+    if known is not NULL:
+        handle = <Handle>known
+    else:
+        handle = Handle.__new__(Handle)
+        handle.key = self.variable_key(name)
+    if not resolve(self, handle):
+        self.handles.pop(name, None)
+        return NULL
+    if len(self.handles) >= HANDLES_KEPT:
+        self.handles.clear()
+    self.handles[name] = handle
+    return <PyObject*>handle
+
+
+cdef bint resolve(VariableAccess self, Handle handle) except -1:
+    """Look a variable up; whether it was found, in a few looks."""
+    cdef Store* store = self.raw.store
+    cdef Spot* spot = &handle.spot
+    cdef Look look
+    cdef KeyRef key
+    cdef uint64_t session, record, slot, epoch
+    cdef uint64_t number = 0
+    cdef uint64_t lifetime = 0
+    cdef int status, tries
+    key_ref(&key, handle.key)
+    for tries in range(LOOKS):
+        look_begin(&look, store, self.ref.base)
+        epoch = see(&look, self.ref.base + L_S_EPOCH)
+        status = find_session(&look, &self.ref, monotonic(store), &session)
+        if status == ST_OK:
+            status = find_variable(&look, session, &key, &record, &slot)
+        if status == ST_OK:
+            number = see(&look, record + L_R_NUMBER)
+            lifetime = see(&look, session + L_V_TTL) // 8
+        if not look_holds(&look):
+            continue
+        if status != ST_OK or not holds(store, record, L_R_NAME):
+            return False
+        if not holds(store, session, L_V_NAME):
+            return False
+        if number != spot.number:
+            handle.validator = None
+        spot.session = session
+        spot.record = record
+        spot.number = number
+        spot.epoch = epoch
+        spot.quiet = STAMP_EVERY
+        if 0 < lifetime < <uint64_t>STAMP_EVERY:
+            spot.quiet = <int64_t>lifetime
+        return True
+    return False
+
+
+cdef inline int short_looks(
+    Store* store, uint64_t base, const Spot* spots, Copy* copies, Py_ssize_t count
+) noexcept nogil:
+    """Copy short values of one session and moment, if its use need not be noted."""
+    cdef int found = one_look(store, base, spots, copies, count)
+    cdef int tries = 0
+    while found == FOUND_MOVED and tries < LOOKS:
+        store_pause()
+        found = one_look(store, base, spots, copies, count)
+        tries += 1
+    return found
+
+
+cdef inline int one_look(
+    Store* store, uint64_t base, const Spot* spots, Copy* copies, Py_ssize_t count
+) noexcept nogil:
+    cdef const uint64_t* stripe = store.words + base
+    cdef const uint64_t* record
+    cdef uint64_t seen = store_load(stripe + L_S_COMMIT)
+    cdef uint64_t epoch, length
+    cdef uint64_t long_ones = 0
+    cdef uint64_t longest = 0
+    cdef int64_t used
+    cdef Py_ssize_t number
+    if seen & 1:
+        return FOUND_MOVED
+    epoch = store_peek(stripe + L_S_EPOCH)
+    for number in range(count):
+        if spots[number].epoch != epoch:
+            return FOUND_RARE
+        record = store.words + spots[number].record
+        long_ones |= store_peek(record + L_R_VALUE)
+        copies[number].length = length = store_peek(record + L_R_VALUE_LENGTH)
+        copies[number].words[0] = store_peek(record + L_R_INLINE)
+        copies[number].words[1] = store_peek(record + L_R_INLINE + 1)
+        if length > 16:
+            copies[number].words[2] = store_peek(record + L_R_INLINE + 2)
+            copies[number].words[3] = store_peek(record + L_R_INLINE + 3)
+            longest = max(longest, length)
+    used = <int64_t>store_peek(store.words + spots[0].session + L_V_ACCESSED)
+    store_fence_acquire()
+    if store_peek(stripe + L_S_COMMIT) != seen:
+        return FOUND_MOVED
+    if monotonic(store) - used >= spots[0].quiet:
+        return FOUND_RARE
+    if long_ones:
+        return FOUND_LONG
+    return FOUND if longest <= L_INLINE_BYTES else FOUND_RARE
+
+
+cdef object long_look(VariableAccess self, const Spot* spot):
+    """The value in a block; `_again` if one look does not suffice."""
+    cdef RawStore raw = self.raw
+    cdef Look look
+    look_begin(&look, raw.store, self.ref.base)
+    if look.seen & 1 or peek(raw.store, self.ref.base + L_S_EPOCH) != spot.epoch:
+        return _again
+    encoded = raw_seen_encoded(raw, &look, spot.record)
+    if encoded is _again or not look_holds(&look):
+        return _again
+    return raw_decoded(raw, encoded)
+
+
+cdef inline PyObject* fitting_handle(
+    VariableAccess self, object name, object value
+) except? NULL:
+    """The same for a variable that surely takes this value."""
+    cdef PyObject* known = known_handle(self, name)
+    if known is NULL:
+        return NULL
+    if (<Handle>known).validator is None and not learn(self, <Handle>known, name):
+        return NULL
+    return known if (<Handle>known).validator.fits(value) else NULL
+
+
+cdef bint learn(VariableAccess self, Handle handle, object name) except -1:
+    """Ask what a variable takes; whether that is known now."""
+    facts = self._facts(name)
+    if facts is not None and facts.identity[0] == handle.spot.number:
+        handle.spot.facts_version = facts.identity[1]
+        handle.validator = facts.validator
+    return handle.validator is not None
 
 
 cdef uint64_t short_encoding(object value, char* to) except? 0:
@@ -270,7 +377,9 @@ cdef uint64_t short_encoding(object value, char* to) except? 0:
         return 10
     if PyUnicode_CheckExact(value):
         size = PyUnicode_GET_LENGTH(value)
-        if not PyUnicode_IS_COMPACT_ASCII(value) or size > min(L_INLINE_BYTES - 2, LONGEST_SHORT_STR):
+        if not PyUnicode_IS_COMPACT_ASCII(value):
+            return 0
+        if size > min(L_INLINE_BYTES - 2, LONGEST_SHORT_STR):
             return 0
         to[1] = <char>(SHORT_STR + size)
         codec_copy_short(to + 2, PyUnicode_DATA(value), size)

@@ -74,7 +74,6 @@ cdef void put_run(Log* log, uint64_t page, uint64_t count) noexcept nogil:
     page_link(log, bin_of(count), page)
 
 
-
 cdef uint64_t fitting(Log* log, uint64_t count, int tries) noexcept nogil:
     """A free run of at least ``count`` pages, plus one; 0 if there is none.
 

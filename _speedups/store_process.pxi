@@ -3,8 +3,6 @@
 import fcntl as _fcntl
 import os as _os
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
-from cpython.buffer cimport PyBuffer_Release, PyObject_GetBuffer
 
 cdef extern from *:
     """
@@ -15,7 +13,6 @@ cdef extern from *:
 cdef enum:
     HAZARD_WORDS = (L_HAZARD_COUNT + 63) // 64
 
-cdef char* _OF_BYTES = "B"
 cdef uint64_t fork_generation = 0
 
 
@@ -99,30 +96,6 @@ cdef class Process:
             store_publish(self.mapped.store.words + self.base + L_P_STATE, L_PROCESS_FREE)
 
 
-cdef int show_bytes(Py_buffer* view, object owner, Memory* memory, int flags) except -1:
-    """Answer a request for a buffer."""
-    if flags & PyBUF_WRITABLE and memory.readonly:
-        raise BufferError("a stored value cannot be changed in place: store a new one")
-    view.buf = memory.start
-    view.obj = owner
-    view.len = memory.nbytes
-    view.itemsize = 1
-    view.readonly = memory.readonly
-    view.ndim = 1
-    view.format = NULL
-    if flags & PyBUF_FORMAT:
-        view.format = _OF_BYTES
-    view.shape = NULL
-    if flags & PyBUF_ND:
-        view.shape = &memory.nbytes
-    view.strides = NULL
-    if flags & PyBUF_STRIDES == PyBUF_STRIDES:
-        view.strides = &view.itemsize
-    view.suboffsets = NULL
-    view.internal = NULL
-    return 0
-
-
 # Of a run that stays as it is.
 cdef struct Memory:
     char* start
@@ -142,7 +115,7 @@ cdef class Pin:
     cdef Memory memory
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        show_bytes(view, self, &self.memory, flags)
+        raise NotImplementedError  # see below
 
     def __len__(self):
         return self.memory.nbytes
@@ -183,7 +156,7 @@ cdef class Allocation:
     cdef readonly bint stored
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        show_bytes(view, self, &self.memory, flags)
+        raise NotImplementedError  # see below
 
     @property
     def nbytes(self):
@@ -199,6 +172,36 @@ cdef class Allocation:
         if not self.stored and self.process.generation == fork_generation:
             pages_give_back(&self.process.mapped.store, self.block)
         self.process.look_away(self.index)
+
+
+# NumPy first asks every buffer to be writable. A refusal must not cost a traceback, which it
+# would if it came from a Python method: so the two slots are filled by hand.
+
+cdef extern from "Python.h":
+    ctypedef int (*getbufferproc)(PyObject*, Py_buffer*, int)
+    ctypedef struct PyBufferProcs:
+        getbufferproc bf_getbuffer
+    ctypedef struct BufferType "PyTypeObject":
+        PyBufferProcs* tp_as_buffer
+    int PyBuffer_FillInfo(
+        Py_buffer* view, PyObject* owner, void* start, Py_ssize_t size, int readonly, int flags
+    )
+
+
+cdef int show_bytes(PyObject* owner, Memory* memory, Py_buffer* view, int flags) noexcept:
+    return PyBuffer_FillInfo(view, owner, memory.start, memory.nbytes, memory.readonly, flags)
+
+
+cdef int show_pin(PyObject* pin, Py_buffer* view, int flags) noexcept:
+    return show_bytes(pin, &(<Pin>pin).memory, view, flags)
+
+
+cdef int show_allocation(PyObject* allocation, Py_buffer* view, int flags) noexcept:
+    return show_bytes(allocation, &(<Allocation>allocation).memory, view, flags)
+
+
+(<BufferType*>Pin).tp_as_buffer.bf_getbuffer = show_pin
+(<BufferType*>Allocation).tp_as_buffer.bf_getbuffer = show_allocation
 
 
 def _started(pid):

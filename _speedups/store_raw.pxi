@@ -6,236 +6,6 @@
 # it succeeds; one that changes all the time has owners that let others in, so a reader that fails
 # too often takes the lock.
 
-from contextlib import contextmanager as _contextmanager
-from time import monotonic as _monotonic
-
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.tuple cimport PyTuple_Check
-
-from snakepit_mp.store import faults as _faults
-from snakepit_mp.store import places as _places
-
-cdef object _VariableParts = _places.VariableParts
-cdef object _new_tuple = tuple.__new__  # no bytecode: a stripe may be held
-cdef object _again = object()  # what was seen is of two moments
-
-cdef extern from "Python.h":
-    int PyGC_Disable()
-    int PyGC_Enable()
-
-cdef enum:
-    LOOKS = 16  # before a reader takes the lock
-    BIG_COPY = 1 << 16
-    SLICE = 50_000_000  # ns between two looks at signals
-
-cdef enum What:
-    SEE_SESSION
-    SEE_EXISTS
-    SEE_PARTS
-    SEE_MANY_PARTS
-    SEE_ALL_PARTS
-    SEE_CONTAINS
-    SEE_NAMES
-    SEE_VERSIONS
-    SEE_VALUE
-    SEE_VALUES
-    SEE_HISTORY
-
-
-cdef inline int place_ref(PlaceRef* ref, object place) except -1:
-    """Aim at a place, which has to live as long."""
-    if not PyTuple_Check(place):
-        raise TypeError(f"not a place: {place!r}")
-    name = <bytes?>(<tuple>place)[1]
-    ref.name = PyBytes_AS_STRING(name)
-    ref.size = <uint64_t>PyBytes_GET_SIZE(name)
-    ref.digest = (<tuple>place)[2]
-    ref.base = base_of((<tuple>place)[3])
-    if ref.base >= L_PROCESSES:
-        raise ValueError("there is no such stripe")
-    return 0
-
-
-cdef inline int key_ref(KeyRef* ref, object key) except -1:
-    """Aim at a key, which has to live as long."""
-    if not PyTuple_Check(key):
-        raise TypeError(f"not a key: {key!r}")
-    name = <bytes?>(<tuple>key)[1]
-    other = (<tuple>key)[4]
-    ref.name = PyBytes_AS_STRING(name)
-    ref.size = <uint64_t>PyBytes_GET_SIZE(name)
-    ref.digest = (<tuple>key)[2]
-    ref.number = (<tuple>key)[3]
-    ref.other = NULL
-    if other is not None:
-        name = <bytes?>other[1]
-        ref.other = PyBytes_AS_STRING(name)
-        ref.other_size = <uint64_t>PyBytes_GET_SIZE(name)
-        ref.other_digest = other[2]
-        ref.other_number = other[3]
-    return 0
-
-
-# What a look finds, as Python objects; `_again` where it is not worth going on.
-
-cdef object see_bytes(Look* look, uint64_t word, uint64_t length):
-    """A copy of words, with what a log changes."""
-    cdef Store* store = look.store
-    cdef uint64_t number, offset
-    if not holds(store, word, words_for(length)):
-        return _again
-    if length > BIG_COPY and not (has_memory(store, word, length) and look_holds(look)):
-        return _again
-    copy = (<const char*>(store.words + word))[:length]
-    for number in range(look.count):
-        offset = look.pairs[2 * number] - word
-        if offset < words_for(length):
-            memcpy(
-                PyBytes_AS_STRING(copy) + 8 * offset, look.pairs + 2 * number + 1,
-                min(<uint64_t>8, length - 8 * offset)
-            )
-    return copy
-
-
-cdef inline bint has_memory(Store* store, uint64_t word, uint64_t length) noexcept:
-    cdef uint64_t pages = min(peek(store, L_PAGES), store.most_pages)
-    return word + words_for(length) <= start_of(store, pages)
-
-
-cdef object see_record(Look* look, uint64_t record):
-    return see_bytes(
-        look, record, 8 * L_SMALL_HEADER + length_of(see(look, record + L_B_KIND))
-    )
-
-
-cdef object see_content(Look* look, uint64_t block, uint64_t length):
-    """A copy of what is in a block."""
-    return see_bytes(look, block + header_for(length), length)
-
-
-cdef object see_block(Look* look, uint64_t block):
-    return see_content(look, block, length_of(see(look, block + L_B_KIND))) if block else b""
-
-
-cdef object see_encoded(Look* look, uint64_t record):
-    """A copy of a variable's encoded value."""
-    cdef uint64_t block = see(look, record + L_R_VALUE)
-    cdef uint64_t length = see(look, record + L_R_VALUE_LENGTH)
-    if block:
-        return see_content(look, block, length)
-    return see_bytes(look, record + L_R_INLINE, min(length, <uint64_t>L_INLINE_BYTES))
-
-
-cdef object see_parts(Look* look, uint64_t record):
-    copy = see_record(look, record)
-    facts = see_block(look, see(look, record + L_R_FACTS))
-    value = see_encoded(look, record)
-    if copy is _again or facts is _again or value is _again:
-        return _again
-    return _new_tuple(_VariableParts, (copy, facts, value))
-
-
-cdef object see_entries(Look* look, uint64_t owner):
-    """The records of a table, as a list of integers."""
-    cdef Store* store = look.store
-    cdef uint64_t block = see(look, owner + L_T_BLOCK)
-    cdef uint64_t length = length_of(see(look, block + L_B_KIND)) if block else 0
-    cdef uint64_t first = block + header_for(length)
-    cdef uint64_t place, entry
-    cdef list found = []
-    if block and not holds(store, first, length >> 3) or not look_holds(look):
-        return _again
-    for place in range(length >> 3):
-        entry = see(look, first + place)
-        if entry > 1:
-            found.append(entry & TABLE_RECORD)
-    return found
-
-
-cdef object see_history(Look* look, uint64_t record):
-    cdef uint64_t ring_block = see(look, record + L_R_HISTORY)
-    cdef uint64_t length, start, capacity, count, number, entry
-    value = see_encoded(look, record)
-    cdef list found = [
-        (see(look, record + L_R_VERSION), see(look, record + L_R_UPDATED), value)
-    ]
-    if ring_block and value is not _again:
-        length = length_of(see(look, ring_block + L_B_KIND))
-        start = ring_block + header_for(length)
-        capacity = see(look, start + L_H_CAPACITY)
-        count = see(look, start + L_H_COUNT)
-        if capacity == 0 or capacity > L_HISTORY_MOST:
-            return _again
-        for number in range(min(capacity, count)):
-            entry = start + L_H_ENTRIES + L_HISTORY_ENTRY * ((count - 1 - number) % capacity)
-            value = see_content(look, see(look, entry + 2), see(look, entry + 3))
-            if value is _again:
-                break
-            found.append((see(look, entry), see(look, entry + 1), value))
-    return _again if value is _again else found
-
-
-cdef object small_value(const unsigned char* at, Py_ssize_t size):
-    """The value of a few bytes that are ours."""
-    cdef double real
-    cdef int64_t number
-    if size == 10 and at[0] == VERSION:
-        if at[1] == TAG_FLOAT:
-            memcpy(&real, at + 2, 8)
-            return real
-        if at[1] == TAG_INT:
-            memcpy(&number, at + 2, 8)
-            return <long long>number
-    return decode_bytes((<const char*>at)[:size])
-
-
-cdef object decode_bytes(bytes data):
-    cdef In source
-    source.start = <const unsigned char*>PyBytes_AS_STRING(data)
-    source.end = PyBytes_GET_SIZE(data)
-    source.offset = 0
-    source.owner = <PyObject*>data
-    source.position = 1
-    source.allow_pickle = False
-    if source.end == 0:
-        raise _truncated(0)
-    if source.start[0] != VERSION:
-        raise _corrupt(f"version {source.start[0]} is unknown", 0)
-    value = read(&source, 0)
-    if source.position != source.end:
-        raise _corrupt("the value has ended, but not the bytes", source.position)
-    return value
-
-
-cdef object long_value(bytes data):
-    """The value of a long copy, of the same type as a view would have."""
-    value = decode_bytes(data)
-    if PyBytes_CheckExact(value) and (<const unsigned char*>data)[1] == TAG_BYTES:
-        return memoryview(value)
-    return value
-
-
-cdef object pinned_value(Pin pin):
-    """The value in a run: arrays and long bytes are views of it."""
-    cdef In source
-    source.start = <const unsigned char*>pin.memory.start
-    source.end = pin.memory.nbytes
-    source.offset = 0
-    source.owner = <PyObject*>pin
-    source.position = 2
-    source.allow_pickle = False
-    if source.start[0] == VERSION and source.start[1] == TAG_ARRAY:
-        value = read_array(&source, 1)
-        if value is not None and source.position == source.end:
-            return value
-    view = memoryview(pin)
-    if source.start[0] == VERSION and source.start[1] == TAG_BYTES:
-        if read_count(&source, 1, 1) == source.end - source.position:
-            return view[source.position:]
-    return decode(view, copy=False)
-
-
 @cython.final
 @cython.auto_pickle(False)
 cdef class RawStore:
@@ -289,7 +59,7 @@ cdef class RawStore:
         if status == ST_BUSY:
             status = self.wait_for_stripe(base)
         if status != ST_OK:
-            raise self.fault(status, None, None, base)
+            raise raw_fault(self, status, None, None, base)
         return 0
 
     cdef int wait_for_stripe(self, uint64_t base) except -1:
@@ -313,218 +83,7 @@ cdef class RawStore:
         self.inside -= 1
         return status
 
-    cdef object fault(self, int status, object place, object key, uint64_t base):
-        """The error for what went wrong."""
-        if status == ST_NO_SESSION:
-            return _faults.session_not_found(place)
-        if status == ST_NO_VARIABLE:
-            return _faults.variable_not_found(place, key)
-        if status == ST_TOO_MANY_SESSIONS:
-            return _faults.session_limit(self.limits.max_sessions)
-        if status == ST_TOO_MANY_VARIABLES:
-            return _faults.variable_limit(self.limits.max_variables)
-        if status == ST_BUSY:
-            return _faults.busy((base - L_STRIPES) // L_STRIPE_WORDS, self.locks.timeout)
-        if status == ST_NO_MEMORY:
-            return MemoryError()
-        return _faults.damaged("a record, a list or a log leads out of it")
-
-    cdef object full(self, uint64_t wanted):
-        return _faults.store_full(
-            wanted, self.limits.max_bytes, peek(self.store, L_FREE_PAGES) * L_PAGE_BYTES
-        )
-
     # Looking.
-
-    cdef object looked(self, object place, int what, object arguments, bint use):
-        """What a look at a session finds: as often as needed, at last under the lock."""
-        cdef PlaceRef ref
-        cdef Look look
-        cdef uint64_t session = 0
-        cdef bint due = False
-        cdef int status, tries
-        cdef int64_t now
-        cdef double until = 0
-        cdef int collecting
-        if self.closed:
-            raise _faults.closed()
-        place_ref(&ref, place)
-        for tries in range(1 << 30):
-            now = monotonic(self.store)
-            look_begin(&look, self.store, ref.base)
-            status = find_session(&look, &ref, now, &session)
-            result = _again
-            if status == ST_OK:
-                due = use and stamp_is_due(&look, session, now)
-                result = self.seen(&look, session, what, arguments, &status)
-            if result is not _again and look_holds(&look):
-                break
-            if status == ST_NO_SESSION and look_holds(&look):
-                break
-            if tries % LOOKS == LOOKS - 1 and self.can_enter(ref.base, &until):
-                collecting = self.begin_locked()
-                try:
-                    look_begin(&look, self.store, ref.base)
-                    status = find_session(&look, &ref, now, &session)
-                    result = _again
-                    if status == ST_OK:
-                        result = self.seen(&look, session, what, arguments, &status)
-                finally:
-                    self.end_locked(ref.base, collecting)
-                if result is _again and status == ST_OK:
-                    raise _faults.damaged("a record leads out of it")
-                break
-        if status == ST_NO_SESSION:
-            if what == SEE_EXISTS:
-                return False
-            raise _faults.session_not_found(place)
-        if due:
-            self.stamp(&ref, now)
-        return result
-
-    cdef int begin_locked(self):
-        """No collection, and so no code of others, until the stripe is left."""
-        self.locked = True
-        return PyGC_Disable()
-
-    cdef void end_locked(self, uint64_t base, int collecting):
-        stripe_leave(self.store, base)
-        self.locked = False
-        if collecting:
-            PyGC_Enable()
-
-    cdef bint can_enter(self, uint64_t base, double* until) except -1:
-        """Whether the lock could be had quickly; raises `StoreBusy` after a while."""
-        cdef int status
-        if until[0] == 0:
-            until[0] = _monotonic() + self.locks.timeout
-        elif _monotonic() > until[0]:
-            raise self.fault(ST_BUSY, None, None, base)
-        status = self.try_to_enter(base, 1_000_000)
-        if status != ST_OK and status != ST_BUSY:
-            raise self.fault(status, None, None, base)
-        if status == ST_BUSY:
-            PyErr_CheckSignals()
-        return status == ST_OK
-
-    cdef int stamp(self, PlaceRef* ref, int64_t now) except -1:
-        """Note a use, if nobody is writing: the next use comes soon."""
-        cdef Look look
-        cdef uint64_t session
-        if stripe_enter(self.store, ref.base, 0) == ST_OK:
-            look_begin(&look, self.store, ref.base)
-            if find_session(&look, ref, now, &session) == ST_OK:
-                poke(self.store, session + L_V_ACCESSED, <uint64_t>now)
-            stripe_leave(self.store, ref.base)
-        return 0
-
-    cdef object seen(
-        self, Look* look, uint64_t session, int what, object arguments, int* status
-    ):
-        """Objects for what was asked, `_again` if it cannot be of one moment."""
-        cdef KeyRef key
-        cdef uint64_t record, slot
-        if what == SEE_EXISTS:
-            return True
-        if what == SEE_SESSION:
-            return see_record(look, session)
-        if what == SEE_ALL_PARTS or what == SEE_NAMES:
-            return self.seen_all(look, session, what)
-        if what == SEE_MANY_PARTS or what == SEE_VERSIONS or what == SEE_VALUES:
-            return self.seen_many(look, session, what, arguments)
-        key_ref(&key, arguments)
-        if find_variable(look, session, &key, &record, &slot) != ST_OK:
-            return False if what == SEE_CONTAINS else None
-        if what == SEE_CONTAINS:
-            return True
-        if what == SEE_PARTS:
-            return see_parts(look, record)
-        if what == SEE_HISTORY:
-            return see_history(look, record)
-        return self.seen_value(look, record)
-
-    cdef object seen_all(self, Look* look, uint64_t session, int what):
-        cdef list found = []
-        cdef uint64_t record
-        entries = see_entries(look, session + L_V_VARIABLES)
-        if entries is _again:
-            return _again
-        for number in entries:
-            record = number
-            if what == SEE_ALL_PARTS:
-                item = see_parts(look, record)
-            else:
-                name = see_bytes(
-                    look, record + L_R_NAME, see(look, record + L_R_LENGTHS) & LOW_HALF
-                )
-                item = _again if name is _again else (see(look, record + L_R_NUMBER), name)
-            if item is _again:
-                return _again
-            found.append(item)
-        return found
-
-    cdef object seen_many(self, Look* look, uint64_t session, int what, object keys):
-        cdef KeyRef key
-        cdef uint64_t record, slot
-        cdef list found = []
-        for wanted in keys:
-            key_ref(&key, wanted)
-            if find_variable(look, session, &key, &record, &slot) != ST_OK:
-                item = (0, 0) if what == SEE_VERSIONS else None
-                if what == SEE_VALUES:
-                    return wanted  # the one that is missing
-            elif what == SEE_VERSIONS:
-                item = (see(look, record + L_R_NUMBER), see(look, record + L_R_VERSION))
-            elif what == SEE_MANY_PARTS:
-                item = see_parts(look, record)
-            else:
-                item = self.seen_encoded(look, record)
-            if item is _again:
-                return _again
-            found.append(item)
-        return found
-
-    cdef object seen_encoded(self, Look* look, uint64_t record):
-        """The bytes of a value, or a view of them."""
-        cdef uint64_t block = see(look, record + L_R_VALUE)
-        cdef uint64_t length = see(look, record + L_R_VALUE_LENGTH)
-        if block and length > L_SMALL_MOST:
-            pin = self.pinned(look, block, length)
-            if pin is not None:
-                return pin
-        return see_encoded(look, record)
-
-    cdef object seen_value(self, Look* look, uint64_t record):
-        """The encoded value in a tuple: it is decoded when it is known to be of one moment."""
-        encoded = self.seen_encoded(look, record)
-        return _again if encoded is _again else (encoded,)
-
-    cdef object pinned(self, Look* look, uint64_t block, uint64_t length):
-        """A view of a run, `_again` if it may be gone, ``None`` if there is no slot for it."""
-        cdef Process process = self.process_now()
-        cdef int index
-        if not holds(self.store, block, L_RUN_HEADER + words_for(length)):
-            return _again
-        index = -1 if process is None else process.take()
-        if index < 0:
-            return None
-        process.look_at(index, block)
-        pin = pin_of(process, index, block, length)
-        return pin if look_holds(look) else _again
-
-    cdef Process process_now(self):
-        """This process's slot, shared by all handles of the segment; ``None`` without one."""
-        cdef Process process = self.process
-        if process is not None and process.generation == fork_generation:
-            return process
-        if self.locked:
-            return None
-        process = self.locks.process
-        if process is None or process.generation != fork_generation:
-            process = claim_process(self.mapped, self.locks)
-            self.locks.process = process
-        self.process = process
-        return process
 
     # Sessions.
 
@@ -542,53 +101,34 @@ cdef class RawStore:
             <uint64_t>PyBytes_GET_SIZE(metadata), exist_ok, &session
         )
         if status == ST_OK:
-            collecting = self.begin_locked()
+            collecting = raw_begin_locked(self)
             try:
                 look_begin(&look, self.store, ref.base)
                 return see_record(&look, session)
             finally:
-                self.end_locked(ref.base, collecting)
+                raw_end_locked(self, ref.base, collecting)
         stripe_leave(self.store, ref.base)
         if status == ST_EXISTS:
             raise _faults.session_exists_already(place)
         if status == ST_FULL:
-            raise self.full(len(metadata))
-        raise self.fault(status, place, None, ref.base)
+            raise raw_full(self, len(metadata))
+        raise raw_fault(self, status, place, None, ref.base)
 
     def session(self, place):
         """The session's record; a use."""
-        return self.looked(place, SEE_SESSION, None, True)
+        return raw_looked(self, place, SEE_SESSION, None, True)
 
     def session_exists(self, place):
         """Whether it is there and alive; not a use."""
-        return self.looked(place, SEE_EXISTS, None, False)
+        return raw_looked(self, place, SEE_EXISTS, None, False)
 
     def touch(self, place):
         """A use."""
-        self.note(place, L_V_ACCESSED, -1)
+        raw_note(self, place, L_V_ACCESSED, -1)
 
     def note_worker(self, place, worker_id):
         """Record which worker runs the session's call; a use."""
-        self.note(place, L_V_WORKER, worker_id)
-
-    cdef int note(self, object place, uint64_t word, int64_t number) except -1:
-        cdef PlaceRef ref
-        cdef Look look
-        cdef uint64_t session
-        cdef int64_t now = monotonic(self.store)
-        cdef int status
-        place_ref(&ref, place)
-        self.enter_stripe(ref.base)
-        look_begin(&look, self.store, ref.base)
-        status = find_session(&look, &ref, now, &session)
-        if status == ST_OK:
-            poke(self.store, session + L_V_ACCESSED, <uint64_t>now)
-            if number >= 0:
-                poke(self.store, session + word, <uint64_t>number + 1)
-        stripe_leave(self.store, ref.base)
-        if status != ST_OK:
-            raise self.fault(status, place, None, ref.base)
-        return 0
+        raw_note(self, place, L_V_WORKER, worker_id)
 
     def sessions(self, stripe):
         """The records of all living sessions of a stripe, hidden ones included; no use."""
@@ -600,33 +140,19 @@ cdef class RawStore:
             raise _faults.closed()
         for tries in range(1 << 30):
             look_begin(&look, self.store, base)
-            found = self.living(&look, base)
+            found = raw_living(self, &look, base)
             if found is not _again and look_holds(&look):
                 return found
-            if tries % LOOKS == LOOKS - 1 and self.can_enter(base, &until):
-                collecting = self.begin_locked()
+            if tries % LOOKS == LOOKS - 1 and raw_can_enter(self, base, &until):
+                collecting = raw_begin_locked(self)
                 try:
                     look_begin(&look, self.store, base)
-                    found = self.living(&look, base)
+                    found = raw_living(self, &look, base)
                 finally:
-                    self.end_locked(base, collecting)
+                    raw_end_locked(self, base, collecting)
                 if found is _again:
                     raise _faults.damaged("a session's record leads out of it")
                 return found
-
-    cdef object living(self, Look* look, uint64_t base):
-        cdef list found = []
-        cdef int64_t now = monotonic(self.store)
-        entries = see_entries(look, base + L_S_INDEX)
-        if entries is _again:
-            return _again
-        for number in entries:
-            if not is_over(look, number, now):
-                record = see_record(look, number)
-                if record is _again:
-                    return _again
-                found.append(record)
-        return found
 
     def delete_session(self, place):
         """Delete a session in one step; how many variables went with it."""
@@ -638,7 +164,7 @@ cdef class RawStore:
         status = session_delete(self.store, &ref, False, &variables)
         stripe_leave(self.store, ref.base)
         if status != ST_OK:
-            raise self.fault(status, place, None, ref.base)
+            raise raw_fault(self, status, place, None, ref.base)
         return variables
 
     def sweep(self, stripe):
@@ -651,7 +177,7 @@ cdef class RawStore:
             status = stripe_sweep(self.store, base, &removed)
         stripe_leave(self.store, base)
         if status != ST_OK:
-            raise self.fault(status, None, None, base)
+            raise raw_fault(self, status, None, None, base)
         self.tidy(stripe)
         return removed
 
@@ -684,105 +210,62 @@ cdef class RawStore:
         memset(&item, 0, sizeof(Item))
         key_ref(&item.key, key)
         item.key.other = NULL
-        owner = self.fill(&item, new[1])
+        owner = raw_fill(self, &item, new[1])
         self.enter_stripe(ref.base)
         status = variable_register(
             self.store, &ref, &item, PyBytes_AS_STRING(kind), <uint64_t>PyBytes_GET_SIZE(kind),
             PyBytes_AS_STRING(facts), <uint64_t>PyBytes_GET_SIZE(facts), history, exist_ok
         )
         if status == ST_OK:
-            collecting = self.begin_locked()
+            collecting = raw_begin_locked(self)
             try:
-                self.filled(&item, owner)
+                raw_filled(self, &item, owner)
                 look_begin(&look, self.store, ref.base)
                 return see_parts(&look, item.record)
             finally:
-                self.end_locked(ref.base, collecting)
+                raw_end_locked(self, ref.base, collecting)
         stripe_leave(self.store, ref.base)
         if status == ST_EXISTS:
             raise _faults.variable_exists(place, key)
         if status == ST_FULL:
-            raise self.full(item.size + PyBytes_GET_SIZE(facts))
-        raise self.fault(status, place, key, ref.base)
-
-    cdef object fill(self, Item* item, object data):
-        """Aim an item at its bytes; those of a large one go into a block of their own.
-
-        What is returned has to live as long as the item.
-        """
-        cdef Allocation allocation
-        if isinstance(data, Allocation):
-            allocation = data
-            if allocation.stored:
-                raise ValueError("this allocation is stored already: make a new one")
-        else:
-            item.data = PyBytes_AS_STRING(data)
-            item.size = <uint64_t>PyBytes_GET_SIZE(data)
-            if item.size <= L_SMALL_MOST:
-                return data
-            allocation = self.allocate(item.size)
-            if allocation is None:
-                return data
-            memcpy(allocation.memory.start, item.data, item.size)
-        item.size = <uint64_t>allocation.memory.nbytes
-        item.block = allocation.block
-        return allocation
-
-    cdef int filled(self, Item* item, object owner) except -1:
-        """After the commit: what lies in a block is the store's now."""
-        if isinstance(owner, Allocation) and item.block == 0:
-            (<Allocation>owner).stored = True
-            (<Allocation>owner).memory.readonly = True
-        return 0
+            raise raw_full(self, item.size + PyBytes_GET_SIZE(facts))
+        raise raw_fault(self, status, place, key, ref.base)
 
     def variable(self, place, key):
         """Copies of all that belongs to a variable."""
-        return self.found(place, key, self.looked(place, SEE_PARTS, key, True))
-
-    cdef object found(self, object place, object key, object result):
-        if result is None:
-            raise _faults.variable_not_found(place, key)
-        return result
+        return raw_found(self, place, key, raw_looked(self, place, SEE_PARTS, key, True))
 
     def value(self, place, key):
         """The decoded value; arrays and long bytes are views."""
-        return self.decoded(
-            (<tuple>self.found(place, key, self.looked(place, SEE_VALUE, key, True)))[0]
-        )
-
-    cdef object decoded(self, object encoded):
-        if type(encoded) is Pin:
-            return pinned_value(encoded)
-        if PyBytes_GET_SIZE(encoded) > L_SMALL_MOST:
-            return long_value(encoded)
-        return decode_bytes(encoded)
+        result = raw_found(self, place, key, raw_looked(self, place, SEE_VALUE, key, True))
+        return raw_decoded(self, (<tuple>result)[0])
 
     def values(self, place, keys):
         """Several decoded values of one moment."""
-        result = self.looked(place, SEE_VALUES, keys, True)
+        result = raw_looked(self, place, SEE_VALUES, keys, True)
         if type(result) is not list:
             raise _faults.variable_not_found(place, result)
-        return [self.decoded(encoded) for encoded in result]
+        return [raw_decoded(self, encoded) for encoded in result]
 
     def variables(self, place, keys):
         """Several of one moment; ``None`` for those that do not exist."""
-        return self.looked(place, SEE_MANY_PARTS, keys, True)
+        return raw_looked(self, place, SEE_MANY_PARTS, keys, True)
 
     def all_variables(self, place):
         """All of one moment, programs included, in no order."""
-        return self.looked(place, SEE_ALL_PARTS, None, True)
+        return raw_looked(self, place, SEE_ALL_PARTS, None, True)
 
     def contains(self, place, key):
         """Whether there is such a variable."""
-        return self.looked(place, SEE_CONTAINS, key, True)
+        return raw_looked(self, place, SEE_CONTAINS, key, True)
 
     def names(self, place):
         """Number and key of every variable and program, in no order."""
-        return self.looked(place, SEE_NAMES, None, True)
+        return raw_looked(self, place, SEE_NAMES, None, True)
 
     def versions(self, place, keys):
         """Number and version of each, of one moment; not a use."""
-        return self.looked(place, SEE_VERSIONS, keys, False)
+        return raw_looked(self, place, SEE_VERSIONS, keys, False)
 
     def write(self, place, updates):
         """Give variables new values in one step; their new versions."""
@@ -800,45 +283,13 @@ cdef class RawStore:
             memset(items, 0, count * sizeof(Item))
             for number, update in enumerate(updates):
                 key_ref(&items[number].key, update[0])
-                owners.append(self.fill(&items[number], update[1]))
+                owners.append(raw_fill(self, &items[number], update[1]))
                 items[number].number = update[2]
                 items[number].facts_version = update[3]
                 items[number].expected = update[4]
-            return self.written(place, updates, items, count, owners)
+            return raw_written(self, place, updates, items, count, owners)
         finally:
             PyMem_Free(items)
-
-    cdef object written(
-        self, object place, object updates, Item* items, Py_ssize_t count, list owners
-    ):
-        cdef PlaceRef ref
-        cdef Look look
-        cdef uint64_t session, bad = 0
-        cdef uint64_t wanted = 0
-        cdef int64_t now = monotonic(self.store)
-        cdef Py_ssize_t number
-        cdef int status
-        place_ref(&ref, place)
-        self.enter_stripe(ref.base)
-        look_begin(&look, self.store, ref.base)
-        status = find_session(&look, &ref, now, &session)
-        if status == ST_OK:
-            status = items_write(self.store, &ref, session, items, count, now, &bad)
-        stripe_leave(self.store, ref.base)
-        if status == ST_OK:
-            for number in range(count):
-                self.filled(&items[number], owners[number])
-            return [items[number].version for number in range(count)]
-        if status == ST_CHANGED:
-            return None
-        update = updates[bad]
-        if status == ST_CONFLICT:
-            raise _faults.version_conflict(place, update[0], items[bad].version, update[4])
-        if status == ST_FULL:
-            for number in range(count):
-                wanted += items[number].size
-            raise self.full(wanted)
-        raise self.fault(status, place, update[0], ref.base)
 
     def constrain(self, place, key, number, facts_version, version, bytes facts):
         """Replace the facts of a variable of which number and both versions are these."""
@@ -859,8 +310,8 @@ cdef class RawStore:
         if status == ST_OK or status == ST_CHANGED:
             return status == ST_OK
         if status == ST_FULL:
-            raise self.full(PyBytes_GET_SIZE(facts))
-        raise self.fault(status, place, key, ref.base)
+            raise raw_full(self, PyBytes_GET_SIZE(facts))
+        raise raw_fault(self, status, place, key, ref.base)
 
     def delete_variable(self, place, key):
         """Delete a variable."""
@@ -873,11 +324,11 @@ cdef class RawStore:
         status = variable_delete(self.store, &ref, &name)
         stripe_leave(self.store, ref.base)
         if status != ST_OK:
-            raise self.fault(status, place, key, ref.base)
+            raise raw_fault(self, status, place, key, ref.base)
 
     def history(self, place, key):
         """Version, time and encoded value, the present one first, of one moment."""
-        return self.found(place, key, self.looked(place, SEE_HISTORY, key, True))
+        return raw_found(self, place, key, raw_looked(self, place, SEE_HISTORY, key, True))
 
     # Waiting.
 
@@ -898,7 +349,7 @@ cdef class RawStore:
             bell = peek(self.store, ref.base + L_S_BELL)
         stripe_leave(self.store, ref.base)
         if status != ST_OK:
-            raise self.fault(status, place, None, ref.base)
+            raise raw_fault(self, status, place, None, ref.base)
         return bell
 
     def wait(self, place, uint64_t bell, double timeout):
@@ -930,7 +381,7 @@ cdef class RawStore:
             raise _faults.closed()
         if length <= L_SMALL_MOST:
             return None
-        process = self.process_now()
+        process = raw_process_now(self)
         index = -1 if process is None else process.take()
         if index < 0:
             return None
@@ -941,7 +392,9 @@ cdef class RawStore:
         )
         if status != ST_OK:
             process.look_away(index)
-            raise self.full(length) if status == ST_FULL else self.fault(status, None, None, 0)
+            if status == ST_FULL:
+                raise raw_full(self, length)
+            raise raw_fault(self, status, None, None, L_STRIPES + L_ALLOCATOR_LOCK * L_STRIPE_WORDS)
         process.look_at(index, block)
         allocation = Allocation.__new__(Allocation)
         allocation.process = process
@@ -987,25 +440,12 @@ cdef class RawStore:
             for stripe in range(<uint64_t>L_STRIPE_COUNT):
                 self.enter_stripe(base_of(stripe))
                 held.append(stripe)
-            self.hold_allocator()
+            raw_hold_allocator(self)
             held.append(-1)
             yield
         finally:
             for stripe in reversed(held):
-                self.let_go(stripe)
-
-    cdef int hold_allocator(self) except -1:
-        cdef Log log
-        cdef int status
-        with nogil:
-            status = pages_enter(self.store, &log)
-        if status != ST_OK:
-            raise self.fault(status, None, None, L_STRIPES + L_ALLOCATOR_LOCK * L_STRIPE_WORDS)
-        return 0
-
-    cdef void let_go(self, int stripe):
-        cdef uint64_t word = L_ALLOCATOR_MUTEX if stripe < 0 else base_of(stripe) + L_S_MUTEX
-        store_mutex_unlock(self.store.words + word)
+                raw_let_go(self, stripe)
 
     def after_fork(self):
         """Forget what belongs to the parent; called in the child."""

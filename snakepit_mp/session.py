@@ -199,11 +199,11 @@ class VariableMapping(VariableAccess, Mapping[str, Any]):
 
     def get_values(self, names: Iterable[str]) -> dict[str, Any]:
         """As `SessionStore.get_values`: a snapshot of one moment."""
-        store, session_id = self._target()
-        wanted = list(names)
+        wanted = names if type(names) is list else list(names)
         quick = self._values(wanted)
         if quick is not None:
-            return dict(zip(wanted, quick, strict=True))
+            return quick
+        store, session_id = self._target()
         return store.get_values(session_id, wanted)
 
     def update_variable(self, name: str, value: Any, *, expected_version: int | None = None) -> int:
@@ -213,11 +213,11 @@ class VariableMapping(VariableAccess, Mapping[str, Any]):
 
     def update_variables(self, values: Mapping[str, Any], *, atomic: bool = True) -> dict[str, Any]:
         """As `SessionStore.update_variables`."""
-        store, session_id = self._target()
         if atomic and type(values) is dict:
             quick = self._update(values)
             if quick is not None:
                 return dict(quick)
+        store, session_id = self._target()
         return store.update_variables(session_id, values, atomic=atomic)
 
     def allocate(self, shape: int | tuple[int, ...], dtype: Any = "f8") -> np.ndarray[Any, Any]:

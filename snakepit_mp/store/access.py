@@ -41,8 +41,8 @@ class PyVariableAccess:
     def __setitem__(self, name: str, value: Any) -> None:
         self._write(name, value)
 
-    def _values(self, names: Iterable[str]) -> list[Any] | None:
-        """The values of several variables of one moment; ``None`` where that is not quick."""
+    def _values(self, names: Iterable[str]) -> dict[str, Any] | None:
+        """The values of variables of one moment by name; ``None`` where that is not quick."""
         return None
 
     def _update(self, values: dict[str, Any]) -> dict[str, int] | None:

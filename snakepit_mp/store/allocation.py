@@ -7,6 +7,7 @@ such blocks; without them values are encoded into bytes first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,13 +59,11 @@ def allocate_array(
     head = array_head(kind, shape, len(_VERSION_BYTE))
     if head is None:
         raise CodecError(f"an array of dtype {kind} cannot be stored")
-    array = np.empty(shape, kind) if kind.kind not in "bUV" else np.zeros(shape, kind)
     first = len(_VERSION_BYTE) + len(head)
-    if array.nbytes <= SMALL_MOST:
-        return array
-    allocation = allocate(first + array.nbytes)
+    nbytes = math.prod(shape) * kind.itemsize
+    allocation = allocate(first + nbytes) if nbytes > SMALL_MOST else None
     if allocation is None:
-        return array
+        return np.zeros(shape, kind)
     memory = memoryview(allocation)
     memory[:first] = _VERSION_BYTE + head
     # Not the memoryview: the array's base has to be the allocation itself.
