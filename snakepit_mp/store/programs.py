@@ -7,16 +7,14 @@ type, constraints and history. Those of the store belong to a session that is ne
 from __future__ import annotations
 
 import functools
-from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import VariableExists, VariableNotFound
 from ..values.codec import encode
-from . import faults
+from . import faults, listing
 from .arguments import name_of
 from .janitor import Sweeper
-from .layout import HIDDEN
-from .places import Key, Keys, NewVariable, Place, Update, text
+from .places import Key, Keys, NewVariable, Place, Update
 from .raw_store import PyRawStore
 
 __all__ = ["Programs"]
@@ -62,9 +60,7 @@ class Programs:
 
     def names(self, session_id: str | None, pattern: str) -> list[str]:
         """Those that match a glob, in the order of creation."""
-        found = sorted(self._raw.names(self._place(session_id)))
-        names = (text(key.removeprefix(HIDDEN)) for _, key in found if key.startswith(HIDDEN))
-        return [name for name in names if fnmatchcase(name, pattern)]
+        return listing.program_names(self._raw, self._place(session_id), pattern)
 
     def delete(self, session_id: str | None, name: str) -> None:
         """Remove it. Raises `VariableNotFound`."""

@@ -7,21 +7,20 @@ old or the new state, which the next caller finds in order.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import itertools
 import math
 import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..config import StoreConfig
 from ..errors import SessionLimitReached, StoreBusy, StoreClosed, StoreError
 from ..values.codec import decode, encode
-from . import arguments, faults, shown, verify
+from . import arguments, faults, listing, shown, verify
 from .access import PyVariableAccess
 from .allocation import allocate_array
 from .batch import Batch
@@ -30,9 +29,8 @@ from .dump import Dumps
 from .facts import Facts
 from .history import OldValue
 from .janitor import Janitor, Sweeper
-from .layout import HIDDEN, STRIPE_COUNT
 from .locks import LOCK_FILE_BYTES, LockFile
-from .places import Keys, Limits, NewVariable, Place, text
+from .places import Keys, Limits, NewVariable, Place
 from .programs import Programs
 from .raw_store import PyRawStore, RawStore
 from .records import RawSession, RawVariable, SessionInfo, Variable, seconds
@@ -198,13 +196,7 @@ class SessionStore:
 
     def list_sessions(self, pattern: str = "*") -> list[SessionInfo]:
         """Sessions whose id matches a glob, oldest first; does not count as a use."""
-        records = (self._raw.sessions(stripe) for stripe in range(STRIPE_COUNT))
-        found = [
-            record
-            for record in map(RawSession.parse, itertools.chain.from_iterable(records))
-            if not record.hidden and fnmatchcase(record.name, pattern)
-        ]
-        found.sort(key=lambda record: (record.created, record.name))
+        found = listing.sessions(self._raw, pattern)
         return [shown.session_info(record, self._now()) for record in found]
 
     def delete_session(self, session_id: str) -> int:
@@ -214,7 +206,8 @@ class SessionStore:
         """
         place = self._place(session_id)
         count = self._raw.delete_session(place)
-        self._sweeper.tidy(place.stripe, _TIDY_BUDGET)
+        with contextlib.suppress(StoreBusy):  # it is gone; the memory returns with others' calls
+            self._sweeper.tidy(place.stripe, _TIDY_BUDGET)
         return count
 
     def cleanup_expired_sessions(self) -> int:
@@ -304,17 +297,12 @@ class SessionStore:
 
     def variable_names(self, session_id: str) -> list[str]:
         """The names of all variables, in the order of creation. Raises `SessionNotFound`."""
-        found = sorted(self._raw.names(self._place(session_id)))
-        return [text(key) for _, key in found if not key.startswith(HIDDEN)]
+        return listing.variable_names(self._raw, self._place(session_id))
 
     def list_variables(self, session_id: str, pattern: str = "*") -> list[Variable]:
         """Variables whose name matches a glob, in the order of creation, of one moment."""
-        found = map(RawVariable.parse, self._raw.all_variables(self._place(session_id)))
-        return [
-            shown.variable(record)
-            for record in sorted(found, key=lambda record: record.number)
-            if not record.is_program and fnmatchcase(record.name, pattern)
-        ]
+        found = listing.variables(self._raw, self._place(session_id), pattern)
+        return [shown.variable(record) for record in found]
 
     def update_variable(
         self, session_id: str, name: str, value: Any, *, expected_version: int | None = None

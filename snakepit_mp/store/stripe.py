@@ -11,8 +11,9 @@ every operation, so that a delete takes one step however much it holds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
+from ..errors import StoreBusy
 from . import crashpoints, faults, history, slabs, table
 from .blocks import payload_of
 from .layout import (
@@ -144,7 +145,9 @@ class Operation(Transaction):
             self.words[self.base + S_BELL] += 1
         self._forget()
         if self.words[self.base + S_GARBAGE]:
-            self._pages.release(self.base + S_GARBAGE)
+            # The commit stands: whoever comes next frees them, if the allocator is not to be had.
+            with suppress(StoreBusy):
+                self._pages.release(self.base + S_GARBAGE)
 
     def roll_back(self) -> None:
         """Forget what was not committed."""
@@ -202,6 +205,8 @@ class Operation(Transaction):
                 known, left = grave, table.entries(self.words, owner)
             self._free_some(grave, left)
             self.commit()
+            if self.words[self.base + S_GARBAGE]:
+                return False
         return self.words[self.base + S_GRAVES] == 0
 
     def _free_some(self, grave: int, left: list[tuple[int, int]]) -> None:

@@ -10,9 +10,11 @@ from fix_timeouts import scaled
 
 from snakepit_mp.errors import StoreBusy, StoreError, StoreFull
 from snakepit_mp.store.layout import (
+    ALLOCATOR_LOCK,
     S_BELL,
     S_COMMIT,
     S_EPOCH,
+    S_GARBAGE,
     S_GRAVES,
     S_INDEX,
     S_NUMBERS,
@@ -212,6 +214,26 @@ def test_holding_is_given_up_where_a_stripe_is_busy(pure: PureStore) -> None:
     pure.locks.timeout = scaled(5)
     for stripe in range(STRIPE_COUNT):
         pure.raw.tidy(stripe)
+
+
+def test_what_has_happened_is_not_told_as_busy(pure: PureStore) -> None:
+    place = session(pure, "s")
+    large = pure.keys.variable("large")
+    pure.raw.register(place, large, NewVariable(b"any", b"a" * 50_000, b""), False)
+    pure.locks.timeout = 0.01
+
+    def meanwhile() -> None:
+        pure.raw.delete_variable(place, large)  # its run cannot be freed now
+        with pytest.raises(StoreBusy):  # nor anything be done before it is
+            pure.raw.delete_session(place)
+
+    with pure.locks.exclusive(ALLOCATOR_LOCK):
+        assert in_child(meanwhile) == 0
+    pure.locks.timeout = scaled(5)
+    assert word(pure, place.stripe, S_GARBAGE)
+    assert not pure.raw.contains(place, large)
+    assert pure.raw.delete_session(place) == 0
+    assert word(pure, place.stripe, S_GARBAGE) == 0
 
 
 @pytest.mark.parametrize("wrong", [5, 1 << 40, 1 << 62])
