@@ -23,10 +23,12 @@ ifeq ($(SWITCH),no)
 export SNAKEPIT_MP_IMPL := python
 endif
 
-.PHONY: help develop digits check lint test sanitize bench bench-smoke protos wheel wheels docs clean
+.PHONY: help develop digits check lint test sanitize storm crash-exhaustive store-scale \
+	bench bench-smoke protos wheel wheels docs clean
 
 help:
-	@echo 'make digits | test | develop | check | sanitize | bench | bench-smoke | protos | docs | wheel | wheels | clean'
+	@echo 'make digits | test | develop | check | sanitize | storm | crash-exhaustive | store-scale'
+	@echo '   | bench | bench-smoke | protos | docs | wheel | wheels | clean'
 
 # Environments
 
@@ -98,6 +100,21 @@ sanitize: develop
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED)/lib SNAKEPIT_MP_IMPL=c \
 		SNAKEPIT_MP_TEST_TIMEOUT_FACTOR=5 $(BIN)/pytest tests/values
+
+# Random operations and random kills. More of it: STORM_SECONDS=600 make storm
+STORM_SECONDS ?= 60
+STORM_PROCESSES ?= 8
+storm: develop
+	$(BIN)/python tests/store/storm.py --seconds $(STORM_SECONDS) --processes $(STORM_PROCESSES)
+
+# A kill at every instruction of the compiled store that changes what outlives the process.
+crash-exhaustive: develop
+	$(BIN)/python -m tools.crash_exhaustive
+
+# A million sessions with ten variables each: 3 GB. Fewer: SCALE_SESSIONS=100000 make store-scale
+SCALE_SESSIONS ?= 1000000
+store-scale: develop
+	$(BIN)/python tools/store_scale.py --sessions $(SCALE_SESSIONS)
 
 bench: develop
 	$(PYTEST) benchmarks --benchmark-only --benchmark-autosave
