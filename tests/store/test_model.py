@@ -20,6 +20,7 @@ from snakepit_mp.errors import (
     StoreFull,
     VariableExists,
     VariableNotFound,
+    VariableTypeError,
     VersionConflict,
 )
 from snakepit_mp.store.session_store import SessionStore
@@ -47,12 +48,21 @@ class Known:
     version: int = 1
     constraints: dict[str, Any] = field(default_factory=dict)
     bounded: bool = False
+    keeps: int = 0
+    old: list[tuple[int, Any]] = field(default_factory=list)
+
+    def put(self, value: Any) -> int:
+        """A new value; its version."""
+        self.old = [(self.version, self.value), *self.old][: self.keeps]
+        self.value, self.version = value, self.version + 1
+        return self.version
 
 
 @dataclass
 class Session:
     used: int
     variables: dict[str, Known] = field(default_factory=dict)
+    programs: dict[str, tuple[int, Any]] = field(default_factory=dict)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -72,6 +82,7 @@ class StoreMachine(RuleBasedStateMachine):
         for handle in self.handles:
             handle._freeze_clock(self.now)
         self.model: dict[str, Session] = {}
+        self.hidden = Session(self.now)
         self.turn = 0
 
     @property
@@ -133,16 +144,21 @@ class StoreMachine(RuleBasedStateMachine):
 
         self.agree(model, lambda: self.store.delete_session(session_id))
 
-    @rule(session_id=ids, name=names, value=some_values)
-    def register(self, session_id: str, name: str, value: Any) -> None:
-        self._register(session_id, name, value, None)
+    @rule(session_id=ids, name=names, value=some_values, keeps=st.integers(0, 3))
+    def register(self, session_id: str, name: str, value: Any, keeps: int) -> None:
+        self._register(session_id, name, value, None, keeps)
 
-    @rule(session_id=ids, name=names, value=numbers)
-    def register_bounded(self, session_id: str, name: str, value: int) -> None:
-        self._register(session_id, name, value, {"min": -100, "max": 100})
+    @rule(session_id=ids, name=names, value=numbers, keeps=st.integers(0, 3))
+    def register_bounded(self, session_id: str, name: str, value: int, keeps: int) -> None:
+        self._register(session_id, name, value, {"min": -100, "max": 100}, keeps)
 
     def _register(
-        self, session_id: str, name: str, value: Any, constraints: dict[str, Any] | None
+        self,
+        session_id: str,
+        name: str,
+        value: Any,
+        constraints: dict[str, Any] | None,
+        keeps: int,
     ) -> None:
         def model() -> Any:
             session = self.use(session_id)
@@ -150,7 +166,8 @@ class StoreMachine(RuleBasedStateMachine):
                 raise VariableExists("")
             if len(session.variables) >= MOST_VARIABLES:
                 raise SessionLimitReached("")
-            session.variables[name] = Known(value, 1, constraints or {}, constraints is not None)
+            bounded = constraints is not None
+            session.variables[name] = Known(value, 1, constraints or {}, bounded, keeps)
             return value
 
         kind = "any" if constraints is None else "integer"
@@ -158,7 +175,7 @@ class StoreMachine(RuleBasedStateMachine):
             model,
             lambda: (
                 self.store.register_variable(
-                    session_id, name, kind, value, constraints=constraints
+                    session_id, name, kind, value, constraints=constraints, history=keeps
                 ).value
             ),
         )
@@ -170,8 +187,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.obey(known, value)
             if guess not in (None, known.version):
                 raise VersionConflict("")
-            known.value, known.version = value, known.version + 1
-            return known.version
+            return known.put(value)
 
         self.agree(
             model,
@@ -188,11 +204,68 @@ class StoreMachine(RuleBasedStateMachine):
                     raise StoreError("")
                 self.obey(known, value)
             for name, value in batch.items():
-                known = session.variables[name]
-                known.value, known.version = value, known.version + 1
+                session.variables[name].put(value)
             return {name: session.variables[name].version for name in batch}
 
         self.agree(model, lambda: self.store.update_variables(session_id, batch))
+
+    @rule(session_id=ids, name=names, by=numbers)
+    def increment(self, session_id: str, name: str, by: int) -> None:
+        def model() -> Any:
+            known = self.variable(session_id, name)
+            if type(known.value) is not int:
+                raise VariableTypeError("")
+            self.obey(known, known.value + by)
+            known.put(known.value + by)
+            return known.value
+
+        self.agree(model, lambda: self.store.increment(session_id, name, by))
+
+    @rule(session_id=ids, name=names, expected=numbers | some_values, value=numbers)
+    def compare_and_set(self, session_id: str, name: str, expected: Any, value: int) -> None:
+        def model() -> bool:
+            known = self.variable(session_id, name)
+            self.obey(known, value)
+            if known.value != expected:
+                return False
+            known.put(value)
+            return True
+
+        self.agree(model, lambda: self.store.compare_and_set(session_id, name, expected, value))
+
+    @rule(session_id=ids, name=names, version=st.integers(1, 6))
+    def roll_back(self, session_id: str, name: str, version: int) -> None:
+        def model() -> int:
+            known = self.variable(session_id, name)
+            kept = dict([(known.version, known.value), *known.old])
+            if version not in kept:
+                raise VersionConflict("")
+            self.obey(known, kept[version])
+            return known.put(kept[version])
+
+        self.agree(model, lambda: self.store.rollback(session_id, name, version))
+
+    @rule(session_id=ids | st.none(), name=names, value=some_values)
+    def put_program(self, session_id: str | None, name: str, value: Any) -> None:
+        def model() -> int:
+            programs = self.owner(session_id).programs
+            version = programs.get(name, (0, None))[0] + 1
+            programs[name] = version, value
+            return version
+
+        self.agree(model, lambda: self.store.put_program(session_id, name, value))
+
+    @rule(session_id=ids | st.none(), name=names)
+    def delete_program(self, session_id: str | None, name: str) -> None:
+        def model() -> None:
+            if self.owner(session_id).programs.pop(name, None) is None:
+                raise VariableNotFound("")
+
+        self.agree(model, lambda: self.store.delete_program(session_id, name))
+
+    def owner(self, session_id: str | None) -> Session:
+        """Whose programs these are, in use."""
+        return self.hidden if session_id is None else self.use(session_id)
 
     @rule(session_id=ids, name=names, most=numbers)
     def constrain(self, session_id: str, name: str, most: int) -> None:
@@ -248,6 +321,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.expire()
         store = self.store
         assert sorted(info.id for info in store.list_sessions()) == sorted(self.model)
+        self.same_programs(None, self.hidden)
         for key, session in self.model.items():
             found = {v.name: (v.value, v.version, v.constraints) for v in store.list_variables(key)}
             session.used = self.now
@@ -255,6 +329,16 @@ class StoreMachine(RuleBasedStateMachine):
                 name: (known.value, known.version, known.constraints)
                 for name, known in session.variables.items()
             }
+            for name, known in session.variables.items():
+                kept = [(old.version, old.value) for old in store.history(key, name)]
+                assert kept == [(known.version, known.value), *known.old]
+            self.same_programs(key, session)
+
+    def same_programs(self, owner: str | None, session: Session) -> None:
+        found = {
+            name: self.store.get_program(owner, name) for name in self.store.list_programs(owner)
+        }
+        assert found == {name: value for name, (_, value) in session.programs.items()}
 
     def teardown(self) -> None:
         first, second = self.handles
