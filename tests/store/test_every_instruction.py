@@ -10,6 +10,7 @@ from fix_store import COMPILED, FORKS
 from fix_timeouts import scaled
 
 from snakepit_mp.errors import StoreError
+from snakepit_mp.store.session_store import SessionStore
 
 if not COMPILED:
     pytest.skip("only compiled code has instructions to stop at", allow_module_level=True)
@@ -60,7 +61,7 @@ def test_a_store_that_cannot_be_locked_is_found(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object) -> list[str]:
         raise StoreError("locked for ever")
 
-    monkeypatch.setattr(crash_exhaustive.SessionStore, "verify", refuse)
+    monkeypatch.setattr(SessionStore, "verify", refuse)
     result = crash_exhaustive.examine("set inline", 17)
     assert all("locked for ever" in one for one in result.violations)
     assert len(result.violations) == result.kills
