@@ -29,9 +29,9 @@ class Operation:
 
     ``kind`` and ``argument``: "read" names, "write" {name: value}, "compare" {name: (version,
     value)}, "add" {name: number}, "create" {name: value}, "delete" names. ``result``: of "read"
-    the list of (value, version), `MISSING` in the place of one that is not there, version ``None``
-    where it was not told; of "delete" ``None``; of the others the list of new versions; or why it
-    was refused as a whole.
+    the list of (value, version), `MISSING` in the place of one that is not there; of "delete"
+    ``None``; of the others the list of new versions; or why it was refused as a whole. A version
+    that was not told is ``None``.
     """
 
     process: int
@@ -198,6 +198,8 @@ def _same(expected: Any, told: Any) -> bool:
     if not isinstance(expected, list) or not isinstance(told, list) or len(expected) != len(told):
         return bool(expected == told)
     for one, other in zip(expected, told, strict=True):
+        if other is None:
+            continue
         if isinstance(other, (tuple, list)) and other[1] is None:
             if one == MISSING or one[0] != other[0]:
                 return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from fix_store import FORKS, assert_intact, small_store
 from store.linearizability import CONFLICT, EXISTS, MISSING, Operation, by_variable, why_not
 
 from snakepit_mp.errors import VariableExists, VariableNotFound, VersionConflict
+from snakepit_mp.session import VariableMapping
 from snakepit_mp.store.session_store import SessionStore
 
 pytestmark = FORKS
@@ -273,7 +275,7 @@ def compare(name: str, expected: int, number: int, size: int) -> Attempt:
 def create(name: str, number: int, size: int) -> Attempt:
     def perform(store: SessionStore) -> Any:
         try:
-            return [store.register_variable("s", name, "any", sealed(number, size)).version]
+            return [store.register_variable("s", name, "string", sealed(number, size)).version]
         except VariableExists:
             return EXISTS
 
@@ -290,6 +292,34 @@ def delete(name: str) -> Attempt:
     return "delete", [name], perform
 
 
+def through_a_mapping(names: Sequence[str], number: int, reads: bool) -> Attempt:
+    """The same by the shortest way, which remembers where a variable lies."""
+    values = dict.fromkeys(names, sealed(number, 1))
+
+    def perform(store: SessionStore) -> Any:
+        mapping = mapping_of(store)
+        try:
+            if reads and len(names) == 1:
+                return [(opened(mapping[names[0]]), None)]
+            if reads:
+                found = mapping.get_values(names)
+                return [(opened(found[name]), None) for name in names]
+            if len(names) == 1:
+                mapping[names[0]] = values[names[0]]
+                return [None]
+            done = mapping.update_variables(values)
+            return [done[name] for name in names]
+        except VariableNotFound:
+            return MISSING if not reads or len(names) > 1 else [MISSING]
+
+    return ("read", names, perform) if reads else ("write", dict.fromkeys(names, number), perform)
+
+
+@functools.cache
+def mapping_of(store: SessionStore) -> VariableMapping:
+    return VariableMapping(store, "s", strict=True)
+
+
 def singles(rng: random.Random, number: int) -> Attempt:
     """Reads, writes and compares of one variable."""
     name, size = rng.choice(NAMES), rng.choice(SIZES)
@@ -297,6 +327,7 @@ def singles(rng: random.Random, number: int) -> Attempt:
         [
             read([name]),
             read_value(name),
+            through_a_mapping([name], number, rng.random() < 0.7),
             write([name], number, size),
             compare(name, rng.randrange(1, 40), number, size),
         ]
@@ -307,7 +338,13 @@ def several(rng: random.Random, number: int) -> Attempt:
     """Batches and snapshots as well."""
     names = rng.sample(NAMES, rng.randrange(2, 4))
     return rng.choice(
-        [read(names), read(names), write(names, number, rng.choice(SIZES)), singles(rng, number)]
+        [
+            read(names),
+            write(names, number, rng.choice(SIZES)),
+            through_a_mapping(names, number, reads=True),
+            through_a_mapping(names, number, reads=False),
+            singles(rng, number),
+        ]
     )
 
 
@@ -315,7 +352,13 @@ def fleeting(rng: random.Random, number: int) -> Attempt:
     """Variables come and go."""
     name, size = rng.choice(NAMES), rng.choice(SIZES)
     return rng.choice(
-        [read([name]), write([name], number, size), create(name, number, size), delete(name)]
+        [
+            read([name]),
+            write([name], number, size),
+            through_a_mapping([name], number, rng.random() < 0.7),
+            create(name, number, size),
+            delete(name),
+        ]
     )
 
 
@@ -420,7 +463,7 @@ def test_histories_of_the_store_are_linearizable(
     with small_store() as store:
         store.create_session("s")
         for name in NAMES:
-            store.register_variable("s", name, "any", sealed(0, 1))
+            store.register_variable("s", name, "string", sealed(0, 1))
         found = recorded(store, choose, 150, kills)
         assert_intact(store)
     start = dict.fromkeys(NAMES, (0, 1))
