@@ -79,7 +79,7 @@ class Scale:
             print(f"{left >> 10:,} KiB are left in use")
         print(f"memory of shared mappings after closing: {_shared_mib() - shared:+,} MiB")
         # Every stripe keeps the table of its sessions, whatever it has grown to.
-        if each > _MOST_BYTES or left > STRIPE_COUNT * (64 << 10) or problems:
+        if each > _MOST_BYTES or left > STRIPE_COUNT * (32 << 10) + 32 * self._sessions or problems:
             print("too much, or not in order:", problems)
             return 1
         return 0
