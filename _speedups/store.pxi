@@ -14,3 +14,11 @@ include "store_raw.pxi"
 include "store_look.pxi"
 include "store_work.pxi"
 include "store_mapping.pxi"
+
+cdef extern from "store_atomics.h":
+    const bint STORE_IS_BUILT
+
+if not STORE_IS_BUILT:  # the pure twin looks for these names
+    for _name in ("Allocation", "RawStore", "STORE_LAYOUT", "VariableAccess"):
+        globals().pop(_name)
+    del _name

@@ -123,5 +123,26 @@ static inline int store_reserve(int file, uint64_t start, uint64_t length)
     return posix_fallocate(file, (off_t)start, (off_t)length);
 }
 
+#else /* Without robust mutexes there is no store here: this only lets the rest compile. */
+
+static inline uint64_t store_peek(const uint64_t *at) { return *at; }
+static inline uint64_t store_load(const uint64_t *at) { return *at; }
+static inline void store_poke(uint64_t *at, uint64_t x) { *at = x; }
+static inline void store_publish(uint64_t *at, uint64_t x) { *at = x; }
+static inline void store_fence_acquire(void) {}
+static inline void store_fence_release(void) {}
+static inline void store_fence(void) {}
+static inline void store_pause(void) {}
+static inline int store_mutex_init(void *mutex) { return ENOTSUP; }
+static inline int store_mutex_lock(void *mutex, int64_t nanoseconds) { return -1; }
+static inline int store_mutex_repaired(void *mutex) { return ENOTSUP; }
+static inline void store_mutex_unlock(void *mutex) {}
+static inline void store_futex_wait(uint64_t *word, uint64_t seen, int64_t nanoseconds) {}
+static inline void store_futex_wake(uint64_t *word) {}
+static inline int64_t store_monotonic(void) { return 0; }
+static inline int64_t store_wall(void) { return 0; }
+static inline int64_t store_exact_wall(void) { return 0; }
+static inline int store_reserve(int file, uint64_t start, uint64_t length) { return ENOTSUP; }
+
 #endif
 #endif

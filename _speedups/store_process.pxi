@@ -154,6 +154,7 @@ cdef class Allocation:
     cdef Memory memory
     cdef uint64_t block
     cdef readonly bint stored
+    cdef bint given  # to a step that may store it
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         raise NotImplementedError  # see below

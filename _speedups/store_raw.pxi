@@ -190,6 +190,7 @@ cdef class RawStore:
         before = peek(self.store, base + L_S_COMMIT)
         with nogil:
             done = free_graves(self.store, base, ROUNDS_OF_TIDYING)
+            review_limbo(self.store, base, self.store.most_pages)
         # Without memory, or where something is damaged, it does not get on.
         done = done or peek(self.store, base + L_S_COMMIT) == before
         stripe_leave(self.store, base)
@@ -211,20 +212,23 @@ cdef class RawStore:
         key_ref(&item.key, key)
         item.key.other = NULL
         owner = raw_fill(self, &item, new[1])
-        self.enter_stripe(ref.base)
-        status = variable_register(
-            self.store, &ref, &item, PyBytes_AS_STRING(kind), <uint64_t>PyBytes_GET_SIZE(kind),
-            PyBytes_AS_STRING(facts), <uint64_t>PyBytes_GET_SIZE(facts), history, exist_ok
-        )
-        if status == ST_OK:
-            collecting = raw_begin_locked(self)
-            try:
-                raw_filled(self, &item, owner)
-                look_begin(&look, self.store, ref.base)
-                return see_parts(&look, item.record)
-            finally:
-                raw_end_locked(self, ref.base, collecting)
-        stripe_leave(self.store, ref.base)
+        try:
+            self.enter_stripe(ref.base)
+            status = variable_register(
+                self.store, &ref, &item, PyBytes_AS_STRING(kind),
+                <uint64_t>PyBytes_GET_SIZE(kind), PyBytes_AS_STRING(facts),
+                <uint64_t>PyBytes_GET_SIZE(facts), history, exist_ok
+            )
+            if status == ST_OK:
+                collecting = raw_begin_locked(self)
+                try:
+                    look_begin(&look, self.store, ref.base)
+                    return see_parts(&look, item.record)
+                finally:
+                    raw_end_locked(self, ref.base, collecting)
+            stripe_leave(self.store, ref.base)
+        finally:
+            raw_filled(self, &item, owner)
         if status == ST_EXISTS:
             raise _faults.variable_exists(place, key)
         if status == ST_FULL:
@@ -289,6 +293,8 @@ cdef class RawStore:
                 items[number].expected = update[4]
             return raw_written(self, place, updates, items, count, owners)
         finally:
+            for number in range(len(owners)):
+                raw_filled(self, &items[number], owners[number])
             PyMem_Free(items)
 
     def constrain(self, place, key, number, facts_version, version, bytes facts):

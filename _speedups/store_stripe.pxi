@@ -5,6 +5,7 @@ cdef enum:
     FREED_AT_ONCE = 8  # variables in one commit, so that the log mostly fits into the stripe
     ROUNDS_ASIDE = 2
     ROUNDS_OF_TIDYING = 16
+    VIEWS_ASIDE = 4  # runs in limbo that an operation looks at
 
 
 cdef inline uint64_t base_of(uint64_t stripe) noexcept nogil:
@@ -169,9 +170,10 @@ cdef bint is_viewed(Store* store, uint64_t block) noexcept nogil:
     return False
 
 
-cdef bint any_in_chain(Store* store, uint64_t chain, bint viewed) noexcept nogil:
+cdef bint any_in_chain(
+    Store* store, uint64_t chain, bint viewed, uint64_t steps
+) noexcept nogil:
     cdef uint64_t block = peek(store, chain)
-    cdef uint64_t steps = store.most_pages
     while block and steps:
         if is_viewed(store, block) == viewed:
             return True
@@ -180,16 +182,20 @@ cdef bint any_in_chain(Store* store, uint64_t chain, bint viewed) noexcept nogil
     return False
 
 
-cdef int sort_chains(Store* store, uint64_t base, uint64_t source) noexcept nogil:
-    """Put every run of a chain into the garbage, or into limbo if somebody looks at it."""
+cdef int sort_chain(Store* store, uint64_t base, uint64_t source, uint64_t steps) noexcept nogil:
+    """Put the first runs of a chain into the garbage, or into limbo if somebody looks at them."""
     cdef Log log
     cdef uint64_t block = peek(store, base + source)
-    cdef uint64_t steps = store.most_pages
+    cdef uint64_t rest = block
+    cdef uint64_t number = 0
     cdef uint64_t link, chain
     cdef int status
+    while rest and number < steps:
+        rest = peek(store, rest + L_B_LINK)
+        number += 1
     stripe_open(&log, store, base)
-    put(&log, base + source, 0)
-    while block and steps:
+    put(&log, base + source, rest)
+    while block != rest and steps:
         link = peek(store, block + L_B_LINK)
         chain = base + (L_S_LIMBO if is_viewed(store, block) else L_S_GARBAGE)
         put(&log, block + L_B_LINK, get(&log, chain))
@@ -204,19 +210,19 @@ cdef int sort_chains(Store* store, uint64_t base, uint64_t source) noexcept nogi
 cdef int take_out(Store* store, uint64_t base) noexcept nogil:
     """Free the garbage that nobody looks at."""
     cdef int status = ST_OK
-    if any_in_chain(store, base + L_S_GARBAGE, True):
-        status = sort_chains(store, base, L_S_GARBAGE)
+    if any_in_chain(store, base + L_S_GARBAGE, True, store.most_pages):
+        status = sort_chain(store, base, L_S_GARBAGE, store.most_pages)
     if status == ST_OK:
         status = pages_release(store, base + L_S_GARBAGE)
     return status
 
 
-cdef int review_limbo(Store* store, uint64_t base) noexcept nogil:
-    """Free what nobody looks at any more."""
+cdef int review_limbo(Store* store, uint64_t base, uint64_t steps) noexcept nogil:
+    """Free what nobody looks at any more, among the first runs in limbo."""
     cdef int status
-    if not any_in_chain(store, base + L_S_LIMBO, False):
+    if not any_in_chain(store, base + L_S_LIMBO, False, steps):
         return ST_OK
-    status = sort_chains(store, base, L_S_LIMBO)
+    status = sort_chain(store, base, L_S_LIMBO, steps)
     return take_out(store, base) if status == ST_OK else status
 
 
@@ -310,7 +316,7 @@ cdef inline void stripe_leave(Store* store, uint64_t base) noexcept nogil:
     if peek(store, base + L_S_GARBAGE):
         take_out(store, base)
     if peek(store, base + L_S_LIMBO):
-        review_limbo(store, base)
+        review_limbo(store, base, VIEWS_ASIDE)
     if peek(store, base + L_S_GRAVES):
         free_graves(store, base, ROUNDS_ASIDE)
     at(AT_STRIPE_LEFT)

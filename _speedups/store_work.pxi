@@ -17,14 +17,18 @@ cdef object raw_found(RawStore self, object place, object key, object result):
 cdef object raw_fill(RawStore self, Item* item, object data):
     """Aim an item at its bytes; those of a large one go into a block of their own.
 
-    What is returned has to live as long as the item.
+    What is returned has to live as long as the item, and be given to `raw_filled` at the end.
     """
-    cdef Allocation allocation
+    cdef Allocation allocation = None
     if isinstance(data, Allocation):
         allocation = data
-        if allocation.stored:
-            raise ValueError("this allocation is stored already: make a new one")
-    else:
+        if (
+            allocation.stored or allocation.given
+            or allocation.process is not raw_process_now(self)
+        ):  # it is a value already, or one in this step, or of another store
+            allocation = None
+            data = bytes(data)
+    if allocation is None:
         item.data = PyBytes_AS_STRING(data)
         item.size = <uint64_t>PyBytes_GET_SIZE(data)
         if item.size <= L_SMALL_MOST:
@@ -33,16 +37,19 @@ cdef object raw_fill(RawStore self, Item* item, object data):
         if allocation is None:
             return data
         memcpy(allocation.memory.start, item.data, item.size)
+    allocation.given = True
     item.size = <uint64_t>allocation.memory.nbytes
     item.block = allocation.block
     return allocation
 
 
 cdef int raw_filled(RawStore self, Item* item, object owner) except -1:
-    """After the commit: what lies in a block is the store's now."""
-    if isinstance(owner, Allocation) and item.block == 0:
-        (<Allocation>owner).stored = True
-        (<Allocation>owner).memory.readonly = True
+    """At the end: with a commit what lies in a block became the store's."""
+    if isinstance(owner, Allocation):
+        (<Allocation>owner).given = False
+        if item.block == 0:
+            (<Allocation>owner).stored = True
+            (<Allocation>owner).memory.readonly = True
     return 0
 
 
@@ -64,8 +71,6 @@ cdef object raw_written(
         status = items_write(self.store, &ref, session, items, count, now, &bad)
     stripe_leave(self.store, ref.base)
     if status == ST_OK:
-        for number in range(count):
-            raw_filled(self, &items[number], owners[number])
         return [items[number].version for number in range(count)]
     if status == ST_CHANGED:
         return None

@@ -22,7 +22,7 @@ from .places import Allocation
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Allocate", "allocate_array", "encoded"]
+__all__ = ["Allocate", "allocate_array", "encoded", "settle"]
 
 #: A block of so many bytes, or ``None`` where there is none to be had.
 Allocate = Callable[[int], "Allocation | None"]
@@ -71,6 +71,13 @@ def allocate_array(
     if kind.kind in "bUV":  # not every byte is such an element
         made.view(np.uint8).fill(0)
     return made
+
+
+def settle(value: Any) -> None:
+    """Make an array that has become a value read-only, if it lies where that value does."""
+    base = getattr(value, "base", None)
+    if _allocation_type is not None and type(base) is _allocation_type and base.stored:
+        value.flags.writeable = False
 
 
 def _size_of(value: Any) -> int:

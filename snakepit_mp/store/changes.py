@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..values.codec import decode
 from . import faults, shown
+from .allocation import settle
 from .facts import Facts
 from .janitor import Sweeper
 from .places import Allocation, Key, Keys, Place, Update
@@ -53,6 +54,8 @@ class Changes:
             ]
             done = self._room.with_room(functools.partial(self._raw.write, place, updates))
             if done is not None:
+                for value in values.values():
+                    settle(value)
                 return dict(zip(values, done, strict=True))
             for name in values:  # somebody replaced a variable or its constraints: check again
                 self._facts.pop((place.name, name), None)

@@ -22,7 +22,7 @@ from ..errors import SessionLimitReached, StoreBusy, StoreClosed, StoreError
 from ..values.codec import decode, encode
 from . import arguments, faults, listing, shown, verify
 from .access import PyVariableAccess
-from .allocation import allocate_array
+from .allocation import allocate_array, settle
 from .batch import Batch
 from .changes import Changes
 from .dump import Dumps
@@ -242,7 +242,9 @@ class SessionStore:
         data = facts.prepare_in(value, self._changes.allocate)
         new = NewVariable(facts.type.encode(), data, facts.encoded(), keep)
         attempt = functools.partial(self._raw.register, place, key, new, exist_ok)
-        return shown.variable(RawVariable.parse(self._sweeper.with_room(attempt)))
+        made = self._sweeper.with_room(attempt)
+        settle(value)
+        return shown.variable(RawVariable.parse(made))
 
     def allocate(self, shape: int | tuple[int, ...], dtype: Any = "f8") -> np.ndarray[Any, Any]:
         """An array to be filled and then given to a variable, which copies nothing.
