@@ -65,10 +65,20 @@ class Sweeper:
 
 
 class Janitor:
-    """Calls ``sweep`` every ``interval`` seconds, in a daemon thread, until stopped."""
+    """Calls ``sweep`` every ``interval`` seconds, in a daemon thread, until stopped.
 
-    def __init__(self, sweep: Callable[[], object], interval: float) -> None:
+    Of all processes that have one for the same store the one that ``leads`` does it; it asks
+    at every turn, so that another takes over when that one is gone.
+    """
+
+    def __init__(
+        self,
+        sweep: Callable[[], object],
+        interval: float,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._sweep = sweep
+        self._leads = leads
         self._interval = interval
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snakepit_mp-janitor", daemon=True)
@@ -82,7 +92,8 @@ class Janitor:
     def _run(self) -> None:
         while not self._stopping.wait(self._interval):
             try:
-                self._sweep()
+                if self._leads():
+                    self._sweep()
             except StoreBusy as error:  # the others are swept next time
                 logger.warning("the sweep for expired sessions was cut short: %s", error)
             except StoreClosed:

@@ -106,6 +106,16 @@ class LockFile:
         """Nobody writes: a context manager that may raise `StoreBusy`."""
         return Lock(self, index, _SHARED)
 
+    def leads(self) -> bool:
+        """Whether this process is the store's janitor: the first that asked, while it lives."""
+        try:
+            fcntl.lockf(self.descriptor, _EXCLUSIVE, 1, JANITOR_LOCK)
+        except OSError as error:
+            if error.errno not in _HELD_BY_OTHERS:
+                raise
+            return False
+        return True
+
     def wait_until_unused(self) -> None:
         """Return when no thread of this process is inside a lock."""
         for thread_lock in self._threads:

@@ -119,12 +119,13 @@ class SessionStore:
         """Remove expired sessions every ``sweep_interval`` seconds, in a thread, until `close`.
 
         Without it they are as good as gone as well, but their memory returns only when it
-        is needed or on `cleanup_expired_sessions`.
+        is needed or on `cleanup_expired_sessions`. Of several processes that do this with
+        one store, one sweeps, and another takes over when it is gone.
         """
         self._segment.require_open()
         if self._janitor is None:
             sweep = functools.partial(self._sweeper.sweep, _SWEEP_BUDGET)
-            self._janitor = Janitor(sweep, self.config.sweep_interval)
+            self._janitor = Janitor(sweep, self.config.sweep_interval, self._locks.leads)
 
     def close(self) -> None:
         """Leave the store; other processes keep it. A second call does nothing."""

@@ -79,3 +79,33 @@ def test_a_forked_process_does_not_sweep() -> None:
             store.close()
 
         assert in_child(child) == 0
+
+
+def test_one_process_leads_and_another_takes_over() -> None:
+    with small_store() as store:
+        assert store._locks.leads()
+        assert store._locks.leads()  # as long as it lives
+        assert in_child(lambda: expect(not store._locks.leads())) == 0
+    with small_store() as store:
+        # The child leads, and takes that with it.
+        assert in_child(lambda: expect(store._locks.leads())) == 0
+        assert store._locks.leads()
+
+
+def expect(truth: bool) -> None:
+    assert truth
+
+
+def test_who_does_not_lead_does_not_sweep() -> None:
+    turns = threading.Semaphore(0)
+    swept = threading.Event()
+
+    def leads() -> bool:
+        turns.release()
+        return False
+
+    janitor = Janitor(swept.set, 0.001, leads)
+    for _ in range(3):
+        assert turns.acquire(timeout=scaled(5))
+    janitor.stop()
+    assert not swept.is_set()
