@@ -75,7 +75,7 @@ def allocate_array(
 
 def settle(value: Any) -> None:
     """Make an array that has become a value read-only, if it lies where that value does."""
-    base = getattr(value, "base", None)
+    base = cast("Allocation", getattr(value, "base", None))
     if _allocation_type is not None and type(base) is _allocation_type and base.stored:
         value.flags.writeable = False
 

@@ -108,6 +108,8 @@ class LockFile:
 
     def leads(self) -> bool:
         """Whether this process is the store's janitor: the first that asked, while it lives."""
+        if self.descriptor < 0:
+            raise faults.closed()
         try:
             fcntl.lockf(self.descriptor, _EXCLUSIVE, 1, JANITOR_LOCK)
         except OSError as error:
