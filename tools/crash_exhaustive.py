@@ -20,11 +20,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from operator import setitem
 from typing import Any
 
 from snakepit_mp import _accel
 from snakepit_mp.errors import VariableExists
+from snakepit_mp.session import VariableMapping
 from snakepit_mp.store import crashpoints
+from snakepit_mp.store.access import VariableAccess
 from snakepit_mp.store.layout import (
     PAGES,
     SMALL_MOST,
@@ -57,6 +61,11 @@ class Operation:
 def _large(world: World) -> Call:
     world.allocate(10_000)()  # the child's slot
     return world.write("large", b"n" * 9_000)
+
+
+def _allocated(world: World, size: int) -> Call:
+    world.allocate(10_000)()  # the child's slot
+    return world.allocate(size)
 
 
 def _dropped(world: World, name: str, *arguments: object) -> Call:
@@ -95,6 +104,14 @@ def _rich(world: World) -> Call:
     return world.write("large", b"n" * 30_000, "block", b"c" * 4_000, "kept", b"x" * 9_000)
 
 
+def _mapping(world: World) -> VariableMapping:
+    """One that remembers where its variables lie."""
+    mapping = VariableMapping(world.store, world.place.name)
+    for name in ("float", "string", "integer"):
+        mapping[name]
+    return mapping
+
+
 def _with_page(world: World) -> Call:
     """The same under a stripe's lock alone."""
     return world.write("block", b"c" * 4_000, "kept", b"x" * 2_000, "v9", b"y" * 1_000)
@@ -120,6 +137,15 @@ OPERATIONS: dict[str, Operation] = {
     "set history": Operation(lambda world: world.write("kept", b"n" * 100)),
     "batch": Operation(
         lambda world: world.write(*(x for n in range(12) for x in (f"v{n}", b"w" * (1 + n * 41))))
+    ),
+    "set through a mapping": Operation(
+        lambda world: partial(setitem, _mapping(world), "float", 2.5), "VariableAccess.__setitem__"
+    ),
+    "batch through a mapping": Operation(
+        lambda world: partial(
+            _mapping(world)._update, {"float": 2.5, "string": "t" * 20, "integer": 7}
+        ),
+        "VariableAccess._update",
     ),
     "create variable": Operation(
         lambda world: world.call(
@@ -163,10 +189,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "bury": Operation(_tidy, "tidy", _bury),
     "view": Operation(lambda world: world.call("value", world.place, world.key("large")), "value"),
-    "allocate": Operation(
-        lambda world: (world.allocate(10_000)(), world.allocate(40_000))[1],
-        "allocate",
-    ),
+    "allocate": Operation(lambda world: _allocated(world, 40_000), "allocate"),
+    "grow": Operation(lambda world: _allocated(world, 2_000_000), "allocate"),
     "give up": Operation(lambda world: _dropped(world, "allocate", 10_000), "~Allocation"),
     "view dropped": Operation(
         lambda world: _dropped(world, "values", world.place, [world.key("large")]), "~Pin"
@@ -211,7 +235,11 @@ def _entry_of(world: World, name: str) -> int:
     if name.startswith("~"):
         kind = {"~Pin": _pin_type, "~Allocation": _allocation_type}[name](world)
         return ctypes.c_uint64.from_address(id(kind) + 48).value  # tp_dealloc
-    method = type(world.raw).__dict__[name]
+    if name == "VariableAccess.__setitem__":
+        wrapper = VariableAccess.__dict__["__setitem__"]
+        return ctypes.c_uint64.from_address(id(wrapper) + 48).value  # d_wrapped
+    owner = VariableAccess if name.startswith("VariableAccess") else type(world.raw)
+    method = owner.__dict__[name.rpartition(".")[2]]
     definition = ctypes.c_uint64.from_address(id(method) + 40).value  # d_method
     return ctypes.c_uint64.from_address(definition + 8).value  # ml_meth
 

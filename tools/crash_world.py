@@ -70,6 +70,9 @@ class World:
         self.register("kept", b"k" * 100, history=2)
         for number in range(3):
             self.write("kept", b"%d" % number * 100)()
+        for kind, value in {"float": 1.5, "integer": 3, "string": "text"}.items():
+            new = NewVariable(kind.encode(), encode(value), b"")
+            self.raw.register(self.place, self.key(kind), new, False)
         for number in range(12):
             self.register(f"v{number}", b"v" * (1 + number * 40))
 
