@@ -89,7 +89,7 @@ class Dumps:
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                with faults.told_as_damage(), self._raw.hold():
+                with faults.ToldAsDamage(), self._raw.hold():
                     count = self._write(file, now)
                 file.flush()
                 os.fsync(file.fileno())

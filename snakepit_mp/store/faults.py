@@ -5,8 +5,7 @@ They return what is to be raised, so that a message is written once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import (
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from .places import Key, Place
 
 __all__ = [
+    "ToldAsDamage",
     "busy",
     "closed",
     "damaged",
@@ -35,7 +35,6 @@ __all__ = [
     "session_limit",
     "session_not_found",
     "store_full",
-    "told_as_damage",
     "variable_exists",
     "variable_limit",
     "variable_not_found",
@@ -149,12 +148,20 @@ def closed() -> StoreClosed:
     return StoreClosed("the session store is closed")
 
 
-@contextmanager
-def told_as_damage() -> Iterator[None]:
+class ToldAsDamage:
     """What only a word that nobody writes can lead to is raised as damage."""
-    try:
-        yield
-    except SnakepitError:
-        raise
-    except (IndexError, ValueError, OverflowError) as error:
-        raise damaged(str(error)) from error
+
+    # No generator: this is entered by every operation.
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, (IndexError, ValueError, OverflowError)) and not isinstance(
+            error, SnakepitError
+        ):
+            raise damaged(str(error)) from error

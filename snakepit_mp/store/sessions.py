@@ -103,17 +103,18 @@ class Sessions:
 
     # What others need, too: under a lock.
 
-    def find(self, words: Words, place: Place) -> int:
+    def find(self, words: Words, place: Place, now: int | None = None) -> int:
         """The record of a session that is there and alive. Raises `SessionNotFound`."""
         _, record = lookup(self._segment, words, place)
-        if record == 0 or self._expired(record, self._clock.monotonic()):
+        now = self._clock.monotonic() if now is None else now
+        if record == 0 or self._expired(record, now):
             raise faults.session_not_found(place)
         return record
 
     def use(self, words: Words, place: Place, *, always: bool = False) -> int:
         """The same, and its TTL begins anew, which is noted not too often, or ``always``."""
-        record = self.find(words, place)
         now, known = self._clock.monotonic(), self._segment.words
+        record = self.find(words, place, now)
         lifetime = known[record + V_TTL]
         rarely = min(lifetime // 8, STAMP_EVERY) if lifetime else STAMP_EVERY
         if now - known[record + V_ACCESSED] >= rarely or always:

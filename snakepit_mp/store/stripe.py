@@ -253,7 +253,7 @@ class Stripes:
     @contextmanager
     def writing(self, stripe: int) -> Iterator[Operation]:
         """Nobody else reads or writes the stripe; what is not committed is undone."""
-        with self._locks.exclusive(stripe), faults.told_as_damage():
+        with self._locks.exclusive(stripe), faults.ToldAsDamage():
             self._segment.require_open()
             operation = Operation(self._segment, self._pages, stripe)
             operation.recover()
@@ -270,7 +270,7 @@ class Stripes:
     @contextmanager
     def reading(self, stripe: int) -> Iterator[memoryview[int]]:
         """Nobody writes the stripe."""
-        with self._locks.shared(stripe), faults.told_as_damage():
+        with self._locks.shared(stripe), faults.ToldAsDamage():
             self._segment.require_open()
             base = self._segment.base_of(stripe)
             if not self._segment.words[base + S_COMMIT] & 1:
@@ -282,7 +282,7 @@ class Stripes:
     def tidy(self, stripe: int) -> bool:
         """Repair a stripe, free some of its deleted sessions; whether there is more to do."""
         base = self._segment.base_of(stripe)
-        with self._locks.shared(stripe), faults.told_as_damage():
+        with self._locks.shared(stripe), faults.ToldAsDamage():
             self._segment.require_open()
             self._pages.recover()
             words = self._segment.words
@@ -299,7 +299,7 @@ class Stripes:
             for stripe in range(STRIPE_COUNT):
                 held.enter_context(self._locks.exclusive(stripe))
                 self._segment.require_open()
-                with faults.told_as_damage():
+                with faults.ToldAsDamage():
                     Operation(self._segment, self._pages, stripe).recover()
             held.enter_context(self._locks.exclusive(ALLOCATOR_LOCK))
             yield
