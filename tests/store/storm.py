@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import mmap
 import os
 import random
@@ -38,8 +39,10 @@ from snakepit_mp.store.session_store import SessionStore
 __all__ = ["Report", "Storm"]
 
 SESSIONS = [f"s{number}" for number in range(6)]
-#: Never deleted: one for what must add up, the others for looking which stripes can be locked.
-LEDGER, PROBES = "ledger", [f"probe{number}" for number in range(24)]
+#: Never deleted, for what must add up.
+LEDGER = "ledger"
+#: Sessions for looking which stripes can be locked, besides one in the stripe of each other.
+MORE_PROBES = 12
 NAMES = ("x", "y", "z")
 #: In repetitions of eight bytes: in the record, in blocks, in runs of pages.
 SIZES = (1, 3, 12, 90, 700, 1_010, 3_000, 9_000)
@@ -214,6 +217,8 @@ class Report:
     refused: int = 0
     kills: int = 0
     stops: int = 0
+    #: Stops within a lock.
+    blocking: int = 0
     busy: int = 0
     #: Pages in use: the most in the first and second half, and with everything deleted.
     pages: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -223,7 +228,7 @@ class Report:
         lines = [
             f"implementation: {_accel.implementation}",
             f"operations: {self.operations:,} done, {self.refused:,} refused, {self.busy:,} busy",
-            f"kills: {self.kills}, stops: {self.stops}",
+            f"kills: {self.kills}, stops: {self.stops}, of these within a lock: {self.blocking}",
             "pages in use: at most {} in the first half, {} in the second, {} at the end".format(
                 *self.pages
             ),
@@ -253,6 +258,7 @@ class Storm:
         files = len(os.listdir("/proc/self/fd"))
         with SessionStore(StoreConfig(max_bytes=256 << 20)) as self._store:
             self._store._locks.timeout = self._patience
+            self._probes = self._choose_probes()
             self._set_up()
             empty = self._pages()
             try:
@@ -274,11 +280,23 @@ class Storm:
             name = self._store.create_session().id
             missing.discard(self._store._keys.place(name).stripe)
             self._store.delete_session(name)
-        for name in PROBES:
+        for name in self._probes:
             self._store.create_session(name)
             self._store.register_variable(name, "x", "integer", 0)
         self._store.create_session(LEDGER)
         self._store.register_variable(LEDGER, "count", "integer", 0)
+
+    def _choose_probes(self) -> list[str]:
+        stripe_of = {name: self._store._keys.place(name).stripe for name in (*SESSIONS, LEDGER)}
+        missing, found = set(stripe_of.values()), []
+        for name in (f"probe{number}" for number in itertools.count()):
+            stripe = self._store._keys.place(name).stripe
+            if stripe in missing or not missing:
+                found.append(name)
+                missing.discard(stripe)
+            if not missing and len(found) >= len(SESSIONS) + MORE_PROBES:
+                return found
+        raise AssertionError
 
     def _spawn(self, place: int) -> None:
         self._spawned += 1
@@ -344,15 +362,21 @@ class Storm:
         self._expect(took < self._patience, f"readers waited {took:.1f} s for one that is stopped")
 
     def _probe(self, pid: int) -> None:
-        locks, busy, give_up = self._store._locks, set(PROBES), time.monotonic() + self._patience
+        locks, busy, give_up = (
+            self._store._locks,
+            set(self._probes),
+            time.monotonic() + self._patience,
+        )
         patience, locks.timeout = locks.timeout, 0.05
         try:
             while len(busy) > 1 and time.monotonic() < give_up:
                 busy = {name for name in busy if not self._can_write(name)}
                 if len(busy) > 1 and self._holds_allocator(pid):
+                    self._report.blocking += 1
                     return  # then no stripe gets memory, nor gives any back
         finally:
             locks.timeout = patience
+        self._report.blocking += len(busy)
         self._expect(len(busy) <= 1, f"one that is stopped blocks {sorted(busy)}")
 
     def _can_write(self, session: str) -> bool:
@@ -402,7 +426,7 @@ class Storm:
 
     def _delete_all(self) -> None:
         for session in self._store.list_sessions():
-            if session.id in (LEDGER, *PROBES):
+            if session.id in (LEDGER, *self._probes):
                 continue
             for variable in self._store.list_variables(session.id):
                 assert_whole(variable.value)

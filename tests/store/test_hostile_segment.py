@@ -49,7 +49,7 @@ from snakepit_mp.store.session_store import SessionStore
 
 pytestmark = FORKS
 
-EXAMPLES = 150
+EXAMPLES = 100
 #: Seconds that a child may take.
 LONGEST = 20
 MUTEX_WORDS = 8

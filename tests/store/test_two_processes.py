@@ -21,7 +21,7 @@ from snakepit_mp.store.session_store import SessionStore
 pytestmark = [FORKS, pytest.mark.timeout(scaled(120))]
 
 #: Of the labels of a pair only every so many, each time others; 1 takes all, and minutes.
-APART = int(os.environ.get("SNAKEPIT_MP_LABELS_APART", "13"))
+APART = int(os.environ.get("SNAKEPIT_MP_LABELS_APART", "17"))
 
 Action = Callable[[SessionStore], object]
 
