@@ -29,6 +29,13 @@ static inline uint64_t store_peek(const uint64_t *at) { return __atomic_load_n(a
 static inline uint64_t store_load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
 static inline void store_poke(uint64_t *at, uint64_t x) { __atomic_store_n(at, x, __ATOMIC_RELAXED); }
 static inline void store_publish(uint64_t *at, uint64_t x) { __atomic_store_n(at, x, __ATOMIC_RELEASE); }
+static inline void store_raise(uint64_t *at, uint64_t x)
+{
+    uint64_t seen = __atomic_load_n(at, __ATOMIC_RELAXED);
+    while (seen < x
+           && !__atomic_compare_exchange_n(at, &seen, x, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        ;
+}
 static inline void store_fence_acquire(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 static inline void store_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 static inline void store_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
@@ -117,10 +124,21 @@ static inline int64_t store_monotonic(void) { return store_clock(CLOCK_MONOTONIC
 static inline int64_t store_wall(void) { return store_clock(CLOCK_REALTIME_COARSE); }
 static inline int64_t store_exact_wall(void) { return store_clock(CLOCK_REALTIME); }
 
-/* 0, or the error. */
+/* 0, or the error. In pieces, so that signals, which break it off, do not keep it from ending. */
 static inline int store_reserve(int file, uint64_t start, uint64_t length)
 {
-    return posix_fallocate(file, (off_t)start, (off_t)length);
+    const uint64_t most = 4 << 20;
+    while (length > 0) {
+        uint64_t piece = length < most ? length : most;
+        int error = posix_fallocate(file, (off_t)start, (off_t)piece);
+        if (error == EINTR)
+            continue;
+        if (error != 0)
+            return error;
+        start += piece;
+        length -= piece;
+    }
+    return 0;
 }
 
 #else /* Without robust mutexes there is no store here: this only lets the rest compile. */
@@ -129,6 +147,7 @@ static inline uint64_t store_peek(const uint64_t *at) { return *at; }
 static inline uint64_t store_load(const uint64_t *at) { return *at; }
 static inline void store_poke(uint64_t *at, uint64_t x) { *at = x; }
 static inline void store_publish(uint64_t *at, uint64_t x) { *at = x; }
+static inline void store_raise(uint64_t *at, uint64_t x) {}
 static inline void store_fence_acquire(void) {}
 static inline void store_fence_release(void) {}
 static inline void store_fence(void) {}

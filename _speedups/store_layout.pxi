@@ -43,6 +43,7 @@ cdef enum:
     L_S_EPOCH = 18
     L_S_BELL = 19
     L_S_DIRTY = 20
+    L_S_LATE = 21
     L_S_PARTIAL = 24
     L_S_LOG = 48
     L_S_LOG_CAPACITY = 103
@@ -179,6 +180,7 @@ STORE_LAYOUT = {
     "S_EPOCH": L_S_EPOCH,
     "S_BELL": L_S_BELL,
     "S_DIRTY": L_S_DIRTY,
+    "S_LATE": L_S_LATE,
     "S_PARTIAL": L_S_PARTIAL,
     "S_LOG": L_S_LOG,
     "S_LOG_CAPACITY": L_S_LOG_CAPACITY,

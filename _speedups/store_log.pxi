@@ -210,6 +210,7 @@ cdef inline int pairs_run(
     sound = log_apply(store, log + 1, count, first_step + 2)
     at(first_step + 3)
     store_publish(commit, sequence + 2)
+    store_fence_release()  # nobody sees the next log in this one's place
     at(first_step + 4)
     return ST_OK if sound else ST_DAMAGED
 
@@ -226,9 +227,9 @@ cdef bint log_in(
     else:  # its block's length, less the count, in pairs
         room = (length_of(peek(store, place[0] - L_RUN_HEADER + L_B_KIND)) - 8) // 16
     count[0] = peek(store, place[0])
-    return count[0] <= room and count[0] <= store.size and holds(
-        store, place[0] + 1, 2 * count[0]
-    )
+    if count[0] > room or count[0] > store.size or not holds(store, place[0] + 1, 2 * count[0]):
+        return False
+    return place[0] == area or has_memory(store, place[0] + 1, 16 * count[0])
 
 
 cdef int log_replay(
@@ -247,6 +248,7 @@ cdef int log_replay(
         return ST_DAMAGED
     at(first_step + 3)
     store_publish(store.words + commit, sequence + 1)
+    store_fence_release()
     at(first_step + 4)
     return ST_OK
 

@@ -2,6 +2,7 @@
 
 cdef object raw_looked(RawStore self, object place, int what, object arguments, bint use):
     """What a look at a session finds: as often as needed, at last under the lock."""
+    cdef Mapped mapped = self.mapped  # as code of others may run, which may close the store
     cdef PlaceRef ref
     cdef Look look
     cdef uint64_t session = 0
@@ -16,6 +17,11 @@ cdef object raw_looked(RawStore self, object place, int what, object arguments, 
     for tries in range(1 << 30):
         now = monotonic(self.store)
         look_begin(&look, self.store, ref.base)
+        if look.count > LONG_LOG and tries == 0:
+            # Every word would be looked for in all of it: its owner's death is mended sooner.
+            if stripe_enter(self.store, ref.base, 0) == ST_OK:
+                stripe_leave(self.store, ref.base)
+            continue
         status = find_session(&look, &ref, now, &session)
         result = _again
         if status == ST_OK:
@@ -137,7 +143,7 @@ cdef object raw_pinned(RawStore self, Look* look, uint64_t block, uint64_t lengt
     """A view of a run, `_again` if it may be gone, ``None`` if there is no slot for it."""
     cdef Process process = raw_process_now(self)
     cdef int index
-    if not holds(self.store, block, L_RUN_HEADER + words_for(length)):
+    if not has_memory(self.store, block, 8 * L_RUN_HEADER + length):
         return _again
     index = -1 if process is None else process.take()
     if index < 0:
@@ -154,11 +160,16 @@ cdef Process raw_process_now(RawStore self):
         return process
     if self.locked:
         return None
-    process = self.locks.process
-    if process is None or process.generation != fork_generation:
-        process = claim_process(self.mapped, self.locks)
-        self.locks.process = process
-    self.process = process
+    if not self.locks.claiming.acquire(False):
+        return None  # another thread is at it
+    try:
+        process = self.locks.process
+        if process is None or process.generation != fork_generation:
+            process = claim_process(self.mapped, self.locks)
+            self.locks.process = process
+        self.process = process
+    finally:
+        self.locks.claiming.release()
     return process
 
 
@@ -209,9 +220,15 @@ cdef int raw_stamp(RawStore self, PlaceRef* ref, int64_t now) except -1:
     """Note a use, if nobody is writing: the next use comes soon."""
     cdef Look look
     cdef uint64_t session
-    if stripe_enter(self.store, ref.base, 0) == ST_OK:
-        look_begin(&look, self.store, ref.base)
-        if find_session(&look, ref, now, &session) == ST_OK:
+    cdef bint entered = stripe_enter(self.store, ref.base, 0) == ST_OK
+    look_begin(&look, self.store, ref.base)
+    if find_session(&look, ref, now, &session) == ST_OK:
+        if entered:
             poke(self.store, session + L_V_ACCESSED, <uint64_t>now)
+        elif now - <int64_t>see(&look, session + L_V_ACCESSED) > <int64_t>(
+            see(&look, session + L_V_TTL) // 2
+        ):  # tried for long: somebody stands still in the stripe, so all of it is kept
+            poke(self.store, ref.base + L_S_LATE, <uint64_t>now)
+    if entered:
         stripe_leave(self.store, ref.base)
     return 0

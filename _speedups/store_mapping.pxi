@@ -64,7 +64,7 @@ cdef class VariableAccess:
             if found == FOUND:
                 return small_value(<const unsigned char*>copy.words, <Py_ssize_t>copy.length)
             if found == FOUND_LONG:
-                value = long_look(self, &(<Handle>known).spot)
+                value = long_look(self, (<Handle>known).spot)
                 if value is not _again:
                     return value
         return self._read(name)
@@ -95,28 +95,25 @@ cdef class VariableAccess:
 
     def __setitem__(self, name, value):
         cdef uint64_t[L_INLINE_WORDS] words
-        cdef PyObject* known = fitting_handle(self, name, value)
+        cdef Spot spot
+        cdef Validator validator = validator_of(self, name, &spot)
         cdef uint64_t size
-        if known is not NULL:
-            size = short_encoding(value, <char*>words)
-            if size and self.put_short(&(<Handle>known).spot, words, size):
+        if validator is not None:
+            if validator.fits(value):
+                size = short_encoding(value, <char*>words)
+                if size:
+                    if self.put_short(&spot, words, size):
+                        return
+                    self.handles.pop(name, None)  # what it takes may have changed
+            elif is_array(value) and self.put_array(&spot, validator.pure(value)):
                 return
-        elif is_array(value) and self.put_array(name, value):
-            return
         self._write(name, value)
 
-    cdef bint put_array(self, object name, object value) except -1:
+    cdef bint put_array(self, Spot* spot, object value) except -1:
         """Encode a large array into a block, and put that into its place."""
-        cdef PyObject* known = known_handle(self, name)
         cdef Allocation allocation
         cdef Item item
         cdef Out out
-        if known is NULL:
-            return False
-        handle = <Handle>known
-        if (<Handle>handle).validator is None and not learn(self, handle, name):
-            return False
-        value = (<Handle>handle).validator.pure(value)
         if not is_array(value) or type(value.base) is Allocation:
             return False
         out_begin(&out, False, True)
@@ -133,22 +130,31 @@ cdef class VariableAccess:
         if out.counting:
             return False
         memset(&item, 0, sizeof(Item))
-        item.record = (<Handle>handle).spot.record
-        item.number = (<Handle>handle).spot.number
-        item.facts_version = (<Handle>handle).spot.facts_version
+        item.record = spot.record
+        item.number = spot.number
+        item.facts_version = spot.facts_version
         item.size = <uint64_t>allocation.memory.nbytes
         item.block = allocation.block
-        if not self.put_items(&item, 1, (<Handle>handle).spot.session, (<Handle>handle).spot.epoch):
+        if not self.put_items(&item, 1, spot.session, spot.epoch):
             return False
         return raw_filled(self.raw, &item, allocation) == 0
 
     cdef bint put_short(self, Spot* spot, const uint64_t* words, uint64_t size) except -1:
         cdef Store* store = self.raw.store
+        cdef Item item
         cdef int status
         self.raw.enter_stripe(self.ref.base)
         status = short_put(store, self.ref.base, spot, words, size, monotonic(store))
         stripe_leave(store, self.ref.base)
-        return status == ST_OK
+        if status != ST_EXISTS:
+            return status == ST_OK
+        memset(&item, 0, sizeof(Item))
+        item.record = spot.record
+        item.number = spot.number
+        item.facts_version = spot.facts_version
+        item.data = <const char*>words
+        item.size = size
+        return self.put_items(&item, 1, spot.session, spot.epoch)
 
     cdef int put_items(
         self, Item* items, uint64_t count, uint64_t session, uint64_t epoch
@@ -171,17 +177,17 @@ cdef class VariableAccess:
         """New versions by name, in one step; ``None`` where that takes more than a moment."""
         cdef Item[MANY] items
         cdef char[MANY][L_INLINE_BYTES] small
-        cdef PyObject* known
-        cdef Spot* spot = NULL
+        cdef Spot spot
+        cdef Validator validator
         cdef uint64_t epoch = 0
         cdef int count = 0
+        cdef list names = []
         if not 0 < len(values) <= MANY:
             return None
         for name, value in values.items():
-            known = fitting_handle(self, name, value)
-            if known is NULL:
+            validator = validator_of(self, name, &spot)
+            if validator is None or not validator.fits(value):
                 return None
-            spot = &(<Handle>known).spot
             memset(&items[count], 0, sizeof(Item))
             items[count].record = spot.record
             items[count].number = spot.number
@@ -191,15 +197,11 @@ cdef class VariableAccess:
             if items[count].size == 0 or count and spot.epoch != epoch:
                 return None
             epoch = spot.epoch
+            names.append(name)
             count += 1
         if self.put_items(items, count, spot.session, epoch) == 0:
             return None
-        result = {}
-        count = 0
-        for name in values:
-            result[name] = items[count].version
-            count += 1
-        return result
+        return {names[number]: items[number].version for number in range(count)}
 
 
 cdef inline PyObject* known_handle(VariableAccess self, object name) except? NULL:
@@ -243,6 +245,7 @@ cdef bint resolve(VariableAccess self, Handle handle) except -1:
     cdef uint64_t lifetime = 0
     cdef int status, tries
     key_ref(&key, handle.key)
+    key.other = NULL  # what it is an id of today is another variable's name tomorrow
     for tries in range(LOOKS):
         look_begin(&look, store, self.ref.base)
         epoch = see(&look, self.ref.base + L_S_EPOCH)
@@ -321,12 +324,13 @@ cdef inline int one_look(
     return FOUND if longest <= L_INLINE_BYTES else FOUND_RARE
 
 
-cdef object long_look(VariableAccess self, const Spot* spot):
+cdef object long_look(VariableAccess self, Spot spot):
     """The value in a block; `_again` if one look does not suffice."""
     cdef RawStore raw = self.raw
+    cdef Mapped mapped = raw.mapped
     cdef Look look
-    look_begin(&look, raw.store, self.ref.base)
-    if look.seen & 1 or peek(raw.store, self.ref.base + L_S_EPOCH) != spot.epoch:
+    look_begin(&look, &mapped.store, self.ref.base)
+    if look.seen & 1 or peek(&mapped.store, self.ref.base + L_S_EPOCH) != spot.epoch:
         return _again
     encoded = raw_seen_encoded(raw, &look, spot.record)
     if encoded is _again or not look_holds(&look):
@@ -334,25 +338,36 @@ cdef object long_look(VariableAccess self, const Spot* spot):
     return raw_decoded(raw, encoded)
 
 
-cdef inline PyObject* fitting_handle(
-    VariableAccess self, object name, object value
-) except? NULL:
-    """The same for a variable that surely takes this value."""
+cdef inline Validator validator_of(VariableAccess self, object name, Spot* spot):
+    """What a variable takes, and a copy of where it lies; ``None`` where that is not known.
+
+    A copy, since another thread may find the variable anew while this one checks its value.
+    """
     cdef PyObject* known = known_handle(self, name)
+    cdef Handle handle
     if known is NULL:
-        return NULL
-    if (<Handle>known).validator is None and not learn(self, <Handle>known, name):
-        return NULL
-    return known if (<Handle>known).validator.fits(value) else NULL
+        return None
+    handle = <Handle>known
+    if handle.validator is None:
+        learn(self, handle, name)
+    spot[0] = handle.spot
+    return handle.validator
 
 
-cdef bint learn(VariableAccess self, Handle handle, object name) except -1:
-    """Ask what a variable takes; whether that is known now."""
+cdef int learn(VariableAccess self, Handle handle, object name) except -1:
+    """Ask what a variable takes."""
+    cdef Validator validator
+    cdef uint64_t number, version
     facts = self._facts(name)
-    if facts is not None and facts.identity[0] == handle.spot.number:
-        handle.spot.facts_version = facts.identity[1]
-        handle.validator = facts.validator
-    return handle.validator is not None
+    if facts is None:
+        return 0
+    validator = facts.validator
+    number, version = facts.identity
+    # From here on no Python code runs, so no other thread finds the variable anew.
+    if number == handle.spot.number:
+        handle.spot.facts_version = version
+        handle.validator = validator
+    return 0
 
 
 cdef uint64_t short_encoding(object value, char* to) except? 0:

@@ -15,6 +15,7 @@ cdef extern from "store_atomics.h" nogil:
     uint64_t store_load(const uint64_t* at) noexcept
     void store_poke(uint64_t* at, uint64_t x) noexcept
     void store_publish(uint64_t* at, uint64_t x) noexcept
+    void store_raise(uint64_t* at, uint64_t x) noexcept
     void store_fence_acquire() noexcept
     void store_fence_release() noexcept
     void store_fence() noexcept
@@ -50,12 +51,13 @@ cdef struct Store:
     uint64_t* words
     uint64_t size  # words that are mapped
     uint64_t heap  # the first page
-    uint64_t most_pages
+    uint64_t all_pages  # that the segment could have
+    uint64_t most_pages  # that this process lets it have
     uint64_t max_sessions
     uint64_t max_variables
     int file
     int64_t frozen  # the time of TTLs in a test, or -1
-    int64_t patience  # nanoseconds that a lock within a lock is waited for
+    int64_t patience  # nanoseconds that the allocator is waited for within a stripe
 
 
 cdef inline uint64_t peek(Store* store, uint64_t word) noexcept nogil:
@@ -75,6 +77,13 @@ cdef inline bint holds(Store* store, uint64_t word, uint64_t length) noexcept no
 
 cdef inline int64_t monotonic(Store* store) noexcept nogil:
     return store_monotonic() if store.frozen < 0 else store.frozen
+
+
+cdef inline bint has_memory(Store* store, uint64_t word, uint64_t length) noexcept nogil:
+    """Whether so many bytes lie in pages that have memory, so that reading them takes none."""
+    cdef uint64_t pages = min(peek(store, L_PAGES), store.all_pages)
+    cdef uint64_t end = start_of(store, pages)
+    return word < end and words_for(length) <= end - word
 
 
 cdef inline uint64_t words_for(uint64_t length) noexcept nogil:

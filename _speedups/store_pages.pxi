@@ -81,7 +81,7 @@ cdef uint64_t fitting(Log* log, uint64_t count, int tries) noexcept nogil:
     """
     cdef uint64_t first = bin_of(count)
     cdef uint64_t page = get(log, first)
-    cdef uint64_t steps = log.store.most_pages
+    cdef uint64_t steps = log.store.all_pages
     cdef uint64_t larger
     while page and tries != 0 and steps:
         if get(log, descriptor_of(page - 1)) >> 8 >= count:
@@ -197,8 +197,8 @@ cdef inline uint64_t page_of(Store* store, uint64_t block) noexcept nogil:
     return (block - store.heap) // L_PAGE_WORDS if block >= store.heap else ~<uint64_t>0
 
 
-cdef bint give_run(Log* log, uint64_t block) noexcept nogil:
-    """Free a run; False if it is none."""
+cdef bint give_run(Log* log, uint64_t block, uint64_t owner) noexcept nogil:
+    """Free a run; False if it is none, or not ``owner``'s (0: the store's)."""
     cdef uint64_t page = page_of(log.store, block)
     cdef uint64_t entry
     if page >= get(log, L_PAGES):
@@ -206,13 +206,18 @@ cdef bint give_run(Log* log, uint64_t block) noexcept nogil:
     entry = get(log, descriptor_of(page))
     if entry & 0xFF != PAGE_RUN or block != start_of(log.store, page):
         return False
+    if get(log, descriptor_of(page) + L_D_OWNER) != owner:
+        return False
     put(log, block + L_B_KIND, 0)
     give_pages(log, page, entry >> 8)
     return True
 
 
-cdef int pages_release(Store* store, uint64_t chain) noexcept nogil:
-    """Free all runs of a chain, in as many commits as that takes."""
+cdef int pages_release(Store* store, uint64_t chain, bint with_viewers) noexcept nogil:
+    """Free the runs of a chain, in as many commits as that takes.
+
+    Where there may be viewers, only those before the first that somebody looks at.
+    """
     cdef Log log
     cdef uint64_t block
     cdef int status = ST_OK
@@ -223,9 +228,11 @@ cdef int pages_release(Store* store, uint64_t chain) noexcept nogil:
         return status
     while status == ST_OK:
         block = get(&log, chain)
+        if block and with_viewers and is_viewed(store, block):
+            block = 0
         if block:
             put(&log, chain, get(&log, block + L_B_LINK))
-            if not give_run(&log, block):
+            if not give_run(&log, block, 0):
                 status = ST_DAMAGED
                 break
             if log.count < LOG_ENOUGH:
@@ -242,13 +249,13 @@ cdef int pages_release(Store* store, uint64_t chain) noexcept nogil:
     return status
 
 
-cdef int pages_give_back(Store* store, uint64_t block) noexcept nogil:
-    """Free a run that is in no chain."""
+cdef int pages_give_back(Store* store, uint64_t block, uint64_t owner) noexcept nogil:
+    """Free a run that ``owner`` was filling."""
     cdef Log log
     cdef int status = pages_enter(store, &log)
     if status != ST_OK:
         return status
-    if not give_run(&log, block):
+    if not give_run(&log, block, owner):
         status = ST_DAMAGED
     else:
         status = ST_NO_MEMORY if log.lost else log_run(&log, 0)

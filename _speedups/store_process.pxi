@@ -56,6 +56,20 @@ cdef class Process:
     cdef uint64_t number
     cdef uint64_t[HAZARD_WORDS] taken
     cdef uint64_t high
+    cdef list unwanted  # blocks that could not be given back yet
+
+    cdef void give_back(self, uint64_t block):
+        """Free a block that this process was filling, now or with the next one."""
+        self.unwanted.append(block)
+        self.give_all_back()
+
+    cdef void give_all_back(self):
+        cdef uint64_t block
+        while self.unwanted:
+            block = self.unwanted[len(self.unwanted) - 1]  # wraparound is off: no -1
+            if pages_give_back(&self.mapped.store, block, self.number + 1) == ST_BUSY:
+                return
+            self.unwanted.pop()
 
     cdef int take(self) noexcept:
         """The index of a free hazard, the lowest, or -1."""
@@ -171,7 +185,7 @@ cdef class Allocation:
         if self.process is None:
             return
         if not self.stored and self.process.generation == fork_generation:
-            pages_give_back(&self.process.mapped.store, self.block)
+            self.process.give_back(self.block)
         self.process.look_away(self.index)
 
 
@@ -206,10 +220,11 @@ cdef int show_allocation(PyObject* allocation, Py_buffer* view, int flags) noexc
 
 
 def _started(pid):
-    """When a process began, in clock ticks; 0 if it is gone."""
+    """When a process began, in clock ticks; 0 if it is gone, or a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+            return 0 if fields[0] in b"ZX" else int(fields[19])
     except (FileNotFoundError, ProcessLookupError):
         return 0
 
@@ -219,7 +234,8 @@ cdef Process claim_process(Mapped mapped, object locks):
     cdef Store* store = &mapped.store
     cdef Process process
     cdef uint64_t number, base
-    cdef Log log
+    cdef uint64_t pid = _os.getpid()
+    cdef uint64_t started = _started(pid)
     for number in range(<uint64_t>L_PROCESS_COUNT):
         base = L_PROCESSES + number * L_PROCESS_WORDS
         try:
@@ -232,20 +248,18 @@ cdef Process claim_process(Mapped mapped, object locks):
             _fcntl.lockf(locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number)
             continue
         if store_reserve(store.file, 8 * base, 8 * L_PROCESS_WORDS) != 0:
+            _fcntl.lockf(locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number)
             return None
-        poke(store, base + L_P_PID, <uint64_t>_os.getpid())
-        poke(store, base + L_P_STARTED, <uint64_t>_started(_os.getpid()))
+        poke(store, base + L_P_PID, pid)
+        poke(store, base + L_P_STARTED, started)
         store_publish(store.words + base + L_P_STATE, L_PROCESS_LIVE)
-        if pages_enter(store, &log) != ST_OK:
-            return None
-        if peek(store, L_PROCESSES_USED) <= number:
-            poke(store, L_PROCESSES_USED, number + 1)
-        pages_leave(store, &log)
+        store_raise(store.words + L_PROCESSES_USED, number + 1)
         process = Process.__new__(Process)
         process.mapped = mapped
         process.generation = fork_generation
         process.base = base
         process.number = number
+        process.unwanted = []
         return process
     return None
 
@@ -262,15 +276,14 @@ cdef bint recover_process(Mapped mapped, uint64_t number) except -1:
         return True
     if pid and started and _started(pid) == started:
         return False  # alive; only its locks are gone, as by closing all descriptors
-    with nogil:
-        if not all_applied(store):
-            return False
-        for hazard in range(min(peek(store, base + L_P_HIGH), <uint64_t>L_HAZARD_COUNT)):
-            poke(store, base + L_P_HAZARDS + hazard, 0)
-        poke(store, base + L_P_HIGH, 0)
-        if free_private(store, number + 1) != ST_OK:
-            return False
-        store_publish(store.words + base + L_P_STATE, L_PROCESS_FREE)
+    if not all_applied(store):
+        return False
+    for hazard in range(min(peek(store, base + L_P_HIGH), <uint64_t>L_HAZARD_COUNT)):
+        poke(store, base + L_P_HAZARDS + hazard, 0)
+    poke(store, base + L_P_HIGH, 0)
+    if free_private(store, number + 1) != ST_OK:
+        return False
+    store_publish(store.words + base + L_P_STATE, L_PROCESS_FREE)
     return True
 
 
@@ -294,10 +307,10 @@ cdef int free_private(Store* store, uint64_t owner) noexcept nogil:
     cdef int status = pages_enter(store, &log)
     if status != ST_OK:
         return status
-    while status == ST_OK and page < min(get(&log, L_PAGES), store.most_pages):
+    while status == ST_OK and page < min(get(&log, L_PAGES), store.all_pages):
         entry = get(&log, descriptor_of(page))
         if entry & 0xFF == PAGE_RUN and get(&log, descriptor_of(page) + L_D_OWNER) == owner:
-            if not give_run(&log, start_of(store, page)):
+            if not give_run(&log, start_of(store, page), owner):
                 status = ST_DAMAGED
                 break
             if log.count >= LOG_ENOUGH:

@@ -21,7 +21,6 @@ cdef class RawStore:
     cdef Process process
     cdef bint closed
     cdef bint locked  # by a reader of this thread, who holds the GIL
-    cdef int inside  # threads that wait without the GIL
 
     def __init__(self, segment, locks, limits):
         cdef Store* store
@@ -32,12 +31,13 @@ cdef class RawStore:
         self.limits = limits
         self.store = store = &self.mapped.store
         store.heap = segment.heap
+        store.all_pages = segment.max_pages
         store.most_pages = min(segment.max_pages, max(limits.max_bytes // L_PAGE_BYTES, 1))
         store.max_sessions = limits.max_sessions
         store.max_variables = limits.max_variables
         store.file = segment.descriptor
         store.frozen = -1
-        store.patience = 1_000_000_000
+        store.patience = 1_000_000
         if not peek(store, L_LOCKS_READY):  # nobody else has the segment yet
             store_mutex_init(store.words + L_ALLOCATOR_MUTEX)
             for stripe in range(<uint64_t>L_STRIPE_COUNT):
@@ -73,14 +73,16 @@ cdef class RawStore:
 
     cdef int try_to_enter(self, uint64_t base, int64_t patience) except -1:
         """Wait for a stripe without the GIL."""
-        cdef Store* store = self.store
+        cdef Mapped mapped = self.mapped  # also if the store is closed meanwhile
         cdef int status
         if self.closed:
             raise _faults.closed()
-        self.inside += 1
         with nogil:
-            status = stripe_enter(store, base, patience)
-        self.inside -= 1
+            status = stripe_enter(&mapped.store, base, patience)
+        if self.closed:
+            if status == ST_OK:
+                stripe_leave(&mapped.store, base)
+            raise _faults.closed()
         return status
 
     # Looking.
@@ -92,22 +94,27 @@ cdef class RawStore:
         cdef PlaceRef ref
         cdef Look look
         cdef uint64_t session = 0
+        cdef double until = 0
         cdef int status, collecting
         cdef uint64_t life = lifetime
         place_ref(&ref, place)
-        self.enter_stripe(ref.base)
-        status = session_create(
-            self.store, &ref, life, PyBytes_AS_STRING(metadata),
-            <uint64_t>PyBytes_GET_SIZE(metadata), exist_ok, &session
-        )
-        if status == ST_OK:
-            collecting = raw_begin_locked(self)
-            try:
-                look_begin(&look, self.store, ref.base)
-                return see_record(&look, session)
-            finally:
-                raw_end_locked(self, ref.base, collecting)
-        stripe_leave(self.store, ref.base)
+        while True:
+            self.enter_stripe(ref.base)
+            status = session_create(
+                self.store, &ref, life, PyBytes_AS_STRING(metadata),
+                <uint64_t>PyBytes_GET_SIZE(metadata), exist_ok, &session
+            )
+            if status == ST_OK:
+                collecting = raw_begin_locked(self)
+                try:
+                    look_begin(&look, self.store, ref.base)
+                    record = see_record(&look, session)
+                finally:
+                    raw_end_locked(self, ref.base, collecting)
+                return raw_sound(record)
+            stripe_leave(self.store, ref.base)
+            if not raw_again(self, status, &until):
+                break
         if status == ST_EXISTS:
             raise _faults.session_exists_already(place)
         if status == ST_FULL:
@@ -132,6 +139,7 @@ cdef class RawStore:
 
     def sessions(self, stripe):
         """The records of all living sessions of a stripe, hidden ones included; no use."""
+        cdef Mapped mapped = self.mapped
         cdef Look look
         cdef uint64_t base = base_of(stripe_number(stripe))
         cdef double until = 0
@@ -173,8 +181,7 @@ cdef class RawStore:
         cdef uint64_t removed = 0
         cdef int status
         self.enter_stripe(base)
-        with nogil:
-            status = stripe_sweep(self.store, base, &removed)
+        status = stripe_sweep(self.store, base, &removed)
         stripe_leave(self.store, base)
         if status != ST_OK:
             raise raw_fault(self, status, None, None, base)
@@ -184,13 +191,16 @@ cdef class RawStore:
     def tidy(self, stripe):
         """Repair a stripe and free some of what waits for it; whether there is more to do."""
         cdef uint64_t base = base_of(stripe_number(stripe))
-        cdef uint64_t before
+        cdef uint64_t before, seen
         cdef bint done
         self.enter_stripe(base)
         before = peek(self.store, base + L_S_COMMIT)
-        with nogil:
-            done = free_graves(self.store, base, ROUNDS_OF_TIDYING)
-            review_limbo(self.store, base, self.store.most_pages)
+        done = free_graves(self.store, base, ROUNDS_OF_TIDYING)
+        for _ in range(ROUNDS_OF_TIDYING):
+            seen = peek(self.store, base + L_S_COMMIT)
+            review_limbo(self.store, base, self.store.all_pages)
+            if peek(self.store, base + L_S_COMMIT) == seen:
+                break
         # Without memory, or where something is damaged, it does not get on.
         done = done or peek(self.store, base + L_S_COMMIT) == before
         stripe_leave(self.store, base)
@@ -200,9 +210,11 @@ cdef class RawStore:
 
     def register(self, place, key, new, bint exist_ok):
         """Create a variable, or with ``exist_ok`` return the one of that name."""
+        cdef Mapped mapped = self.mapped
         cdef PlaceRef ref
         cdef Item item
         cdef Look look
+        cdef double until = 0
         cdef int status, collecting
         cdef bytes kind = new[0]
         cdef bytes facts = new[2]
@@ -213,20 +225,24 @@ cdef class RawStore:
         item.key.other = NULL
         owner = raw_fill(self, &item, new[1])
         try:
-            self.enter_stripe(ref.base)
-            status = variable_register(
-                self.store, &ref, &item, PyBytes_AS_STRING(kind),
-                <uint64_t>PyBytes_GET_SIZE(kind), PyBytes_AS_STRING(facts),
-                <uint64_t>PyBytes_GET_SIZE(facts), history, exist_ok
-            )
-            if status == ST_OK:
-                collecting = raw_begin_locked(self)
-                try:
-                    look_begin(&look, self.store, ref.base)
-                    return see_parts(&look, item.record)
-                finally:
-                    raw_end_locked(self, ref.base, collecting)
-            stripe_leave(self.store, ref.base)
+            while True:
+                self.enter_stripe(ref.base)
+                status = variable_register(
+                    self.store, &ref, &item, PyBytes_AS_STRING(kind),
+                    <uint64_t>PyBytes_GET_SIZE(kind), PyBytes_AS_STRING(facts),
+                    <uint64_t>PyBytes_GET_SIZE(facts), history, exist_ok
+                )
+                if status == ST_OK:
+                    collecting = raw_begin_locked(self)
+                    try:
+                        look_begin(&look, self.store, ref.base)
+                        parts = see_parts(&look, item.record)
+                    finally:
+                        raw_end_locked(self, ref.base, collecting)
+                    return raw_sound(parts)
+                stripe_leave(self.store, ref.base)
+                if not raw_again(self, status, &until):
+                    break
         finally:
             raw_filled(self, &item, owner)
         if status == ST_EXISTS:
@@ -273,6 +289,7 @@ cdef class RawStore:
 
     def write(self, place, updates):
         """Give variables new values in one step; their new versions."""
+        cdef Mapped mapped = self.mapped
         cdef Py_ssize_t count = len(updates)
         cdef Item* items
         cdef Py_ssize_t number
@@ -301,18 +318,22 @@ cdef class RawStore:
         """Replace the facts of a variable of which number and both versions are these."""
         cdef PlaceRef ref
         cdef KeyRef name
+        cdef double until = 0
         cdef int status
         cdef uint64_t wanted_number = number
         cdef uint64_t wanted_facts = facts_version
         cdef uint64_t wanted_version = version
         place_ref(&ref, place)
         key_ref(&name, key)
-        self.enter_stripe(ref.base)
-        status = variable_constrain(
-            self.store, &ref, &name, wanted_number, wanted_facts, wanted_version,
-            PyBytes_AS_STRING(facts), <uint64_t>PyBytes_GET_SIZE(facts)
-        )
-        stripe_leave(self.store, ref.base)
+        while True:
+            self.enter_stripe(ref.base)
+            status = variable_constrain(
+                self.store, &ref, &name, wanted_number, wanted_facts, wanted_version,
+                PyBytes_AS_STRING(facts), <uint64_t>PyBytes_GET_SIZE(facts)
+            )
+            stripe_leave(self.store, ref.base)
+            if not raw_again(self, status, &until):
+                break
         if status == ST_OK or status == ST_CHANGED:
             return status == ST_OK
         if status == ST_FULL:
@@ -378,65 +399,11 @@ cdef class RawStore:
 
     def allocate(self, size):
         """A block to fill in place, ``None`` for a size that needs none or without a slot."""
-        cdef Process process
-        cdef Allocation allocation
-        cdef uint64_t length = size
-        cdef uint64_t pages, block
-        cdef int index, status
-        if self.closed:
-            raise _faults.closed()
-        if length <= L_SMALL_MOST:
-            return None
-        process = raw_process_now(self)
-        index = -1 if process is None else process.take()
-        if index < 0:
-            return None
-        pages = (L_RUN_HEADER + words_for(length) + L_PAGE_WORDS - 1) // L_PAGE_WORDS
-        status = pages_take(
-            self.store, pages, 0, process.number + 1,
-            <uint64_t>KIND_VALUE << L_KIND_SHIFT | length, &block
-        )
-        if status != ST_OK:
-            process.look_away(index)
-            if status == ST_FULL:
-                raise raw_full(self, length)
-            raise raw_fault(self, status, None, None, L_STRIPES + L_ALLOCATOR_LOCK * L_STRIPE_WORDS)
-        process.look_at(index, block)
-        allocation = Allocation.__new__(Allocation)
-        allocation.process = process
-        allocation.index = index
-        allocation.block = block
-        aim(&allocation.memory, process, block, length)
-        allocation.memory.readonly = False
-        return allocation
+        return raw_allocate(self, size)
 
     def collect(self):
         """Take back what dead processes held; how many processes that were."""
-        cdef uint64_t number
-        cdef uint64_t used = min(peek(self.store, L_PROCESSES_USED), <uint64_t>L_PROCESS_COUNT)
-        cdef int gone = 0
-        if self.closed:
-            raise _faults.closed()
-        own = self.locks.process
-        for number in range(used):
-            if own is not None and (<Process>own).number == number:
-                continue
-            if not peek(self.store, L_PROCESSES + number * L_PROCESS_WORDS + L_P_STATE):
-                continue
-            try:
-                _fcntl.lockf(
-                    self.locks.descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB, 1,
-                    L_PROCESS_LOCKS + number
-                )
-            except OSError:
-                continue  # alive
-            try:
-                gone += recover_process(self.mapped, number)
-            finally:
-                _fcntl.lockf(
-                    self.locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number
-                )
-        return gone
+        return raw_collect(self)
 
     @_contextmanager
     def hold(self):
@@ -461,8 +428,7 @@ cdef class RawStore:
         """Nobody may be inside an operation."""
         self.closed = True
         self.process = None
-        if self.inside == 0:
-            self.mapped = None  # views keep it
+        self.mapped = None  # views keep it, and whoever is waiting
 
 
 cdef uint64_t stripe_number(object stripe) except? 0:

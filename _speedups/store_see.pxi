@@ -21,6 +21,8 @@ cdef extern from "Python.h":
 cdef enum:
     LOOKS = 16  # before a reader takes the lock
     BIG_COPY = 1 << 16
+    LONG_LOG = 128  # pairs
+    ALLOCATOR_BASE = L_STRIPES + L_ALLOCATOR_LOCK * L_STRIPE_WORDS  # as if it were a stripe
     SLICE = 50_000_000  # ns between two looks at signals
 
 cdef enum What:
@@ -92,11 +94,6 @@ cdef object see_bytes(Look* look, uint64_t word, uint64_t length):
     return copy
 
 
-cdef inline bint has_memory(Store* store, uint64_t word, uint64_t length) noexcept:
-    cdef uint64_t pages = min(peek(store, L_PAGES), store.most_pages)
-    return word + words_for(length) <= start_of(store, pages)
-
-
 cdef object see_record(Look* look, uint64_t record):
     return see_bytes(
         look, record, 8 * L_SMALL_HEADER + length_of(see(look, record + L_B_KIND))
@@ -138,7 +135,7 @@ cdef object see_entries(Look* look, uint64_t owner):
     cdef uint64_t first = block + header_for(length)
     cdef uint64_t place, entry
     cdef list found = []
-    if block and not holds(store, first, length >> 3) or not look_holds(look):
+    if block and not has_memory(store, first, length) or not look_holds(look):
         return _again
     for place in range(length >> 3):
         entry = see(look, first + place)

@@ -37,9 +37,15 @@ cdef struct Item:
 
 cdef inline bint is_over(Look* look, uint64_t session, int64_t now) noexcept nogil:
     cdef uint64_t lifetime = see(look, session + L_V_TTL)
+    cdef int64_t used
     if lifetime == 0:
         return False
-    return now - <int64_t>see(look, session + L_V_ACCESSED) >= <int64_t>lifetime
+    used = <int64_t>see(look, session + L_V_ACCESSED)
+    if now - used < <int64_t>lifetime:
+        return False
+    # Perhaps readers used it while a stopped process kept them from saying so.
+    used = <int64_t>peek(look.store, look.commit - L_S_COMMIT + L_S_LATE)
+    return now - used >= <int64_t>lifetime
 
 
 cdef inline bint stamp_is_due(Look* look, uint64_t session, int64_t now) noexcept nogil:

@@ -2,9 +2,10 @@
 # snakepit_mp/store specify; and the hazards of readers that hold views.
 
 cdef enum:
-    FREED_AT_ONCE = 8  # variables in one commit, so that the log mostly fits into the stripe
+    FREED_AT_ONCE = 10  # blocks in one commit, each with up to 8 pairs of the stripe's log
     ROUNDS_ASIDE = 2
     ROUNDS_OF_TIDYING = 16
+    S_LOG_ENOUGH = L_S_LOG_CAPACITY - 8
     VIEWS_ASIDE = 4  # runs in limbo that an operation looks at
 
 
@@ -92,7 +93,7 @@ cdef int give(Log* log, uint64_t block) noexcept nogil:
     cdef Store* store = log.store
     cdef uint64_t page, entry, state, head, fresh, free_ones, number, slot, start
     page = page_of(store, block)
-    if page >= store.most_pages or not holds(store, block, L_RUN_HEADER):
+    if page >= store.all_pages or not holds(store, block, L_RUN_HEADER):
         return ST_DAMAGED
     entry = get(log, descriptor_of(page))
     start = start_of(store, page)
@@ -170,38 +171,14 @@ cdef bint is_viewed(Store* store, uint64_t block) noexcept nogil:
     return False
 
 
-cdef bint any_in_chain(
-    Store* store, uint64_t chain, bint viewed, uint64_t steps
-) noexcept nogil:
-    cdef uint64_t block = peek(store, chain)
-    while block and steps:
-        if is_viewed(store, block) == viewed:
-            return True
-        block = peek(store, block + L_B_LINK)
-        steps -= 1
-    return False
-
-
-cdef int sort_chain(Store* store, uint64_t base, uint64_t source, uint64_t steps) noexcept nogil:
-    """Put the first runs of a chain into the garbage, or into limbo if somebody looks at them."""
+cdef int to_limbo(Store* store, uint64_t base, uint64_t block) noexcept nogil:
+    """Move the first run of the garbage to where it waits for its viewers."""
     cdef Log log
-    cdef uint64_t block = peek(store, base + source)
-    cdef uint64_t rest = block
-    cdef uint64_t number = 0
-    cdef uint64_t link, chain
     cdef int status
-    while rest and number < steps:
-        rest = peek(store, rest + L_B_LINK)
-        number += 1
     stripe_open(&log, store, base)
-    put(&log, base + source, rest)
-    while block != rest and steps:
-        link = peek(store, block + L_B_LINK)
-        chain = base + (L_S_LIMBO if is_viewed(store, block) else L_S_GARBAGE)
-        put(&log, block + L_B_LINK, get(&log, chain))
-        put(&log, chain, block)
-        block = link
-        steps -= 1
+    put(&log, base + L_S_GARBAGE, peek(store, block + L_B_LINK))
+    put(&log, block + L_B_LINK, peek(store, base + L_S_LIMBO))
+    put(&log, base + L_S_LIMBO, block)
     status = stripe_commit(&log)
     log_close(&log)
     return status
@@ -209,20 +186,34 @@ cdef int sort_chain(Store* store, uint64_t base, uint64_t source, uint64_t steps
 
 cdef int take_out(Store* store, uint64_t base) noexcept nogil:
     """Free the garbage that nobody looks at."""
+    cdef uint64_t block = peek(store, base + L_S_GARBAGE)
     cdef int status = ST_OK
-    if any_in_chain(store, base + L_S_GARBAGE, True, store.most_pages):
-        status = sort_chain(store, base, L_S_GARBAGE, store.most_pages)
-    if status == ST_OK:
-        status = pages_release(store, base + L_S_GARBAGE)
+    while block and status == ST_OK:
+        if is_viewed(store, block):
+            status = to_limbo(store, base, block)
+        else:
+            status = pages_release(store, base + L_S_GARBAGE, True)
+        block = peek(store, base + L_S_GARBAGE)
     return status
 
 
 cdef int review_limbo(Store* store, uint64_t base, uint64_t steps) noexcept nogil:
     """Free what nobody looks at any more, among the first runs in limbo."""
+    cdef Log log
+    cdef uint64_t link = base + L_S_LIMBO
+    cdef uint64_t block = peek(store, link)
     cdef int status
-    if not any_in_chain(store, base + L_S_LIMBO, False, steps):
-        return ST_OK
-    status = sort_chain(store, base, L_S_LIMBO, steps)
+    stripe_open(&log, store, base)
+    while block and steps and log.count < S_LOG_ENOUGH:
+        steps -= 1
+        if is_viewed(store, block):
+            link = block + L_B_LINK
+        else:
+            put(&log, link, peek(store, block + L_B_LINK))
+            to_garbage(&log, block)
+        block = get(&log, link)
+    status = stripe_commit(&log) if log.count else ST_OK
+    log_close(&log)
     return take_out(store, base) if status == ST_OK else status
 
 
@@ -259,7 +250,7 @@ cdef int stripe_commit(Log* log) noexcept nogil:
 cdef void stripe_undo(Log* log) noexcept nogil:
     """Give back what an operation took that does not commit."""
     if log.took:
-        pages_release(log.store, base_in(log) + L_S_PENDING)
+        pages_release(log.store, base_in(log) + L_S_PENDING, False)
 
 
 cdef int stripe_repair(Store* store, uint64_t base) noexcept nogil:
@@ -274,7 +265,7 @@ cdef int stripe_repair(Store* store, uint64_t base) noexcept nogil:
         store, base + L_S_COMMIT, base + L_S_LOG, L_S_LOG_CAPACITY, AT_STRIPE_LOGGED
     )
     if status == ST_OK:
-        status = pages_release(store, base + L_S_PENDING)
+        status = pages_release(store, base + L_S_PENDING, False)
     if status == ST_OK:
         status = take_out(store, base)
     if status == ST_OK:
@@ -315,10 +306,11 @@ cdef inline void stripe_leave(Store* store, uint64_t base) noexcept nogil:
     """Put away what the operation left, and unlock."""
     if peek(store, base + L_S_GARBAGE):
         take_out(store, base)
-    if peek(store, base + L_S_LIMBO):
-        review_limbo(store, base, VIEWS_ASIDE)
-    if peek(store, base + L_S_GRAVES):
-        free_graves(store, base, ROUNDS_ASIDE)
+    if peek(store, base + L_S_PENDING) == 0:  # else the next one has to repair first
+        if peek(store, base + L_S_LIMBO):
+            review_limbo(store, base, VIEWS_ASIDE)
+        if peek(store, base + L_S_GRAVES):
+            free_graves(store, base, ROUNDS_ASIDE)
     at(AT_STRIPE_LEFT)
     store_mutex_unlock(store.words + base + L_S_MUTEX)
 
@@ -342,44 +334,67 @@ cdef bint free_graves(Store* store, uint64_t base, int rounds) noexcept nogil:
 
 
 cdef int bury_some(Log* log) noexcept nogil:
-    """Free some variables of the first deleted session, and it itself with the last."""
+    """Free some blocks of what is first in the graves, and it itself with the last.
+
+    No more than the stripe's own log holds: where the store is full there is no other.
+    """
     cdef Store* store = log.store
     cdef uint64_t base = base_in(log)
-    cdef uint64_t session = peek(store, base + L_S_GRAVES)
-    cdef uint64_t owner = session + L_V_VARIABLES
+    cdef uint64_t grave = peek(store, base + L_S_GRAVES)
+    cdef uint64_t owner = grave + L_V_VARIABLES
     cdef uint64_t first, capacity, place, entry
     cdef uint64_t gone = 0
+    cdef uint64_t budget = FREED_AT_ONCE
+    cdef bint empty = True
+    if peek(store, grave + L_B_KIND) >> L_KIND_SHIFT == KIND_VARIABLE:
+        if bury_variable(log, grave, &budget):
+            put(log, base + L_S_GRAVES, peek(store, grave + L_B_LINK))
+        return ST_OK
     if not table_slots(store, peek(store, owner + L_T_BLOCK), &first, &capacity):
         return ST_DAMAGED
     # Nobody looks a variable up here any more: this word says how far the table is empty.
     place = min(peek(store, owner + L_T_USED), capacity)
-    while place < capacity and gone < FREED_AT_ONCE:
+    while place < capacity:
         entry = peek(store, first + place)
         if entry > 1:
-            discard_variable(log, entry & TABLE_RECORD)
+            empty = bury_variable(log, entry & TABLE_RECORD, &budget)
+            if not empty:
+                break
             put(log, first + place, 1)
             gone += 1
         place += 1
     put(log, owner + L_T_LIVE, get(log, owner + L_T_LIVE) - gone)
     put(log, owner + L_T_USED, place)
-    if place == capacity:
-        put(log, base + L_S_GRAVES, peek(store, session + L_B_LINK))
+    if place == capacity and budget >= 2:
+        put(log, base + L_S_GRAVES, peek(store, grave + L_B_LINK))
         discard(log, peek(store, owner + L_T_BLOCK))
-        discard(log, session)
+        discard(log, grave)
     return ST_OK
 
 
-cdef void discard_variable(Log* log, uint64_t record) noexcept nogil:
-    """Free a variable's record and what belongs to it."""
+cdef bint bury_variable(Log* log, uint64_t record, uint64_t* budget) noexcept nogil:
+    """Free a variable's old values, then it itself; whether all of it fitted the budget."""
     cdef Store* store = log.store
     cdef uint64_t ring_block = peek(store, record + L_R_HISTORY)
-    cdef uint64_t entries, number, count
-    discard(log, peek(store, record + L_R_VALUE))
-    discard(log, peek(store, record + L_R_FACTS))
+    cdef uint64_t entries, number, count, block
     if ring_block:
         entries = ring_block + header_for(length_of(peek(store, ring_block + L_B_KIND)))
         count = min(peek(store, entries + L_H_CAPACITY), peek(store, entries + L_H_COUNT))
+        entries += L_H_ENTRIES + 2
         for number in range(min(count, <uint64_t>L_HISTORY_MOST)):
-            discard(log, peek(store, entries + L_H_ENTRIES + L_HISTORY_ENTRY * number + 2))
-        discard(log, ring_block)
+            block = peek(store, entries + L_HISTORY_ENTRY * number)
+            if block == 0:
+                continue
+            if budget[0] == 0:
+                return False
+            budget[0] -= 1
+            put(log, entries + L_HISTORY_ENTRY * number, 0)
+            discard(log, block)
+    if budget[0] < 4:
+        return False
+    budget[0] -= 4
+    discard(log, peek(store, record + L_R_VALUE))
+    discard(log, peek(store, record + L_R_FACTS))
+    discard(log, ring_block)
     discard(log, record)
+    return True

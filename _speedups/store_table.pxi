@@ -18,7 +18,7 @@ cdef bint table_slots(
     length = length_of(peek(store, block + L_B_KIND))
     first[0] = block + header_for(length)
     capacity[0] = length >> 3
-    return holds(store, first[0], capacity[0]) and capacity[0] & (capacity[0] - 1) == 0
+    return has_memory(store, first[0], 8 * capacity[0]) and capacity[0] & (capacity[0] - 1) == 0
 
 
 cdef bint same_name(
@@ -45,7 +45,7 @@ cdef uint64_t table_find(
     slot[0] = 0
     first = block + header_for(length)
     capacity = length >> 3
-    if block == 0 or capacity == 0 or not holds(store, first, capacity):
+    if block == 0 or capacity == 0 or not has_memory(store, first, length):
         return 0
     if capacity & (capacity - 1):
         return 0

@@ -248,7 +248,10 @@ cdef struct Spot:
 cdef int short_put(
     Store* store, uint64_t base, Spot* spot, const uint64_t* words, uint64_t size, int64_t now
 ) noexcept nogil:
-    """What `items_write` does, for one short value that replaces a short one."""
+    """What `items_write` does, for one short value that replaces a short one.
+
+    ``ST_EXISTS``: what is there is no short one, or to be kept.
+    """
     cdef const uint64_t* record = store.words + spot.record
     cdef uint64_t* pair = store.words + base + L_S_LOG + 1
     cdef uint64_t number
@@ -257,10 +260,12 @@ cdef int short_put(
     look_begin(&look, store, base)
     if (
         peek(store, base + L_S_EPOCH) != spot.epoch or is_over(&look, spot.session, now)
+        or record[L_R_NUMBER] != spot.number
         or record[L_R_FACTS_VERSION] != spot.facts_version
-        or record[L_R_VALUE] or record[L_R_HISTORY]
     ):
         return ST_CHANGED
+    if record[L_R_VALUE] or record[L_R_HISTORY]:
+        return ST_EXISTS
     for number in range(words_for(size)):
         pair[0] = spot.record + L_R_INLINE + number
         pair[1] = words[number]
@@ -335,7 +340,15 @@ cdef int variable_delete(Store* store, PlaceRef* place, KeyRef* key) noexcept no
     if same_first(store, record):
         put(&log, session + L_V_PROGRAMS, get(&log, session + L_V_PROGRAMS) - 1)
     something_goes(&log)
-    discard_variable(&log, record)
+    # One with old values may be many blocks: they are freed bit by bit, for which no log of the
+    # stripe is too short.
+    if peek(store, record + L_R_HISTORY):
+        put(&log, record + L_B_LINK, get(&log, place.base + L_S_GRAVES))
+        put(&log, place.base + L_S_GRAVES, record)
+    else:
+        discard(&log, peek(store, record + L_R_VALUE))
+        discard(&log, peek(store, record + L_R_FACTS))
+        discard(&log, record)
     status = stripe_commit(&log)
     if status == ST_OK:
         changed(store, place.base, session, now)

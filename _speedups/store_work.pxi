@@ -60,16 +60,21 @@ cdef object raw_written(
     cdef Look look
     cdef uint64_t session, bad = 0
     cdef uint64_t wanted = 0
-    cdef int64_t now = monotonic(self.store)
+    cdef int64_t now
+    cdef double until = 0
     cdef Py_ssize_t number
-    cdef int status
+    cdef int status = ST_BUSY
     place_ref(&ref, place)
-    self.enter_stripe(ref.base)
-    look_begin(&look, self.store, ref.base)
-    status = find_session(&look, &ref, now, &session)
-    if status == ST_OK:
-        status = items_write(self.store, &ref, session, items, count, now, &bad)
-    stripe_leave(self.store, ref.base)
+    while True:
+        self.enter_stripe(ref.base)
+        now = monotonic(self.store)
+        look_begin(&look, self.store, ref.base)
+        status = find_session(&look, &ref, now, &session)
+        if status == ST_OK:
+            status = items_write(self.store, &ref, session, items, count, now, &bad)
+        stripe_leave(self.store, ref.base)
+        if not raw_again(self, status, &until):
+            break
     if status == ST_OK:
         return [items[number].version for number in range(count)]
     if status == ST_CHANGED:
@@ -81,7 +86,7 @@ cdef object raw_written(
         for number in range(count):
             wanted += items[number].size
         raise raw_full(self, wanted)
-    raise raw_fault(self, status, place, update[0], ref.base)
+    raise raw_fault(self, status, place, update[0], ALLOCATOR_BASE)
 
 
 cdef int raw_note(RawStore self, object place, uint64_t word, int64_t number) except -1:
@@ -104,13 +109,113 @@ cdef int raw_note(RawStore self, object place, uint64_t word, int64_t number) ex
     return 0
 
 
+cdef Allocation raw_allocate(RawStore self, object size):
+    """A block to fill in place, ``None`` for a size that needs none or without a slot."""
+    cdef Mapped mapped = self.mapped  # as code of others may run, which may close the store
+    cdef Process process
+    cdef Allocation allocation
+    cdef uint64_t length = size
+    cdef uint64_t pages, block
+    cdef double until = 0
+    cdef int index, status
+    if self.closed:
+        raise _faults.closed()
+    if length <= L_SMALL_MOST:
+        return None
+    process = raw_process_now(self)
+    index = -1 if process is None else process.take()
+    if index < 0:
+        return None
+    process.give_all_back()
+    pages = (L_RUN_HEADER + words_for(length) + L_PAGE_WORDS - 1) // L_PAGE_WORDS
+    while True:
+        status = pages_take(
+            &mapped.store, pages, 0, process.number + 1,
+            <uint64_t>KIND_VALUE << L_KIND_SHIFT | length, &block
+        )
+        if not raw_again(self, status, &until):
+            break
+    if status != ST_OK:
+        process.look_away(index)
+        if status == ST_FULL:
+            raise raw_full(self, length)
+        raise raw_fault(self, status, None, None, ALLOCATOR_BASE)
+    process.look_at(index, block)
+    allocation = Allocation.__new__(Allocation)
+    allocation.process = process
+    allocation.index = index
+    allocation.block = block
+    aim(&allocation.memory, process, block, length)
+    allocation.memory.readonly = False
+    return allocation
+
+
+cdef int raw_collect(RawStore self) except -1:
+    """Take back what dead processes held; how many processes that were."""
+    cdef Mapped mapped = self.mapped  # as waiting threads may close the store meanwhile
+    cdef Store* store = self.store
+    cdef uint64_t number, used
+    cdef int gone = 0
+    if self.closed:
+        raise _faults.closed()
+    own = self.locks.process
+    if own is not None:
+        (<Process>own).give_all_back()
+    used = min(peek(store, L_PROCESSES_USED), <uint64_t>L_PROCESS_COUNT)
+    for number in range(used):
+        if own is not None and (<Process>own).number == number:
+            continue
+        if not peek(store, L_PROCESSES + number * L_PROCESS_WORDS + L_P_STATE):
+            continue
+        try:
+            _fcntl.lockf(
+                self.locks.descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB, 1,
+                L_PROCESS_LOCKS + number
+            )
+        except OSError:
+            if self.closed:
+                raise _faults.closed() from None
+            continue  # alive
+        try:
+            gone += recover_process(mapped, number)
+        finally:
+            if not self.closed:
+                _fcntl.lockf(
+                    self.locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number
+                )
+    return gone
+
+
+cdef bint raw_again(RawStore self, int status, double* until) except -1:
+    """Whether to try once more, since the allocator was held, and is not any more.
+
+    It is waited for without the GIL: its holder may be a thread that needs that.
+    """
+    cdef Mapped mapped = self.mapped
+    cdef Log log
+    if status != ST_BUSY:
+        return False
+    if until[0] == 0:
+        until[0] = _monotonic() + self.locks.timeout
+    while status == ST_BUSY and _monotonic() < until[0]:
+        with nogil:
+            status = pages_enter(&mapped.store, &log)
+            if status == ST_OK:
+                pages_leave(&mapped.store, &log)
+        PyErr_CheckSignals()
+        if self.closed:
+            raise _faults.closed()
+    return status == ST_OK
+
+
 cdef int raw_hold_allocator(RawStore self) except -1:
     cdef Log log
-    cdef int status
-    with nogil:
+    cdef double until = 0
+    cdef int status = pages_enter(self.store, &log)
+    while raw_again(self, status, &until):
         status = pages_enter(self.store, &log)
     if status != ST_OK:
-        raise raw_fault(self, status, None, None, L_STRIPES + L_ALLOCATOR_LOCK * L_STRIPE_WORDS)
+        raise raw_fault(self, status, None, None, ALLOCATOR_BASE)
     return 0
 
 
@@ -131,6 +236,8 @@ cdef object raw_fault(RawStore self, int status, object place, object key, uint6
         return _faults.variable_limit(self.limits.max_variables)
     if status == ST_BUSY:
         return _faults.busy((base - L_STRIPES) // L_STRIPE_WORDS, self.locks.timeout)
+    if status == ST_FULL:
+        return raw_full(self, L_PAGE_BYTES)
     if status == ST_NO_MEMORY:
         return MemoryError()
     return _faults.damaged("a record, a list or a log leads out of it")
@@ -140,3 +247,10 @@ cdef object raw_full(RawStore self, uint64_t wanted):
     return _faults.store_full(
         wanted, self.limits.max_bytes, peek(self.store, L_FREE_PAGES) * L_PAGE_BYTES
     )
+
+
+cdef object raw_sound(object found):
+    """What was seen under the lock, where it cannot be of two moments."""
+    if found is _again:
+        raise _faults.damaged("a record leads out of it")
+    return found

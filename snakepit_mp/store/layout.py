@@ -56,6 +56,7 @@ S_NUMBERS = 17  # the last number given to a session or variable; never given ag
 S_EPOCH = 18  # changes with every record that goes, so that whoever remembers one looks again
 S_BELL = 19  # counts changes that somebody watches; not logged
 S_DIRTY = 20  # its owner died, and nobody has repaired it yet; only the robust family
+S_LATE = 21  # when a reader last used a session whose use it could not note; not logged
 S_PARTIAL = 24  # per class: the first slab with a free block, plus one
 S_LOG = 48  # count, then pairs of word and value
 S_LOG_CAPACITY = (STRIPE_WORDS - S_LOG - 1) // 2

@@ -12,6 +12,12 @@ sees deadlocks between multi-threaded processes where there are none. So that ma
 cannot keep a writer out for ever, one that waits says until when, in a word of the lock
 file itself, and readers that come later let it go first. The word is a hint that runs out
 by itself: nobody depends on a waiting writer staying alive.
+
+A signal handler may raise between any two instructions, also of what lets a lock go. So a
+thread notes each lock before it takes it and until after it has let it go, together with the
+frame of the call that wants it. Whoever enters the store next in that thread and finds a note
+of a call that runs no more lets that lock go first. What such a call had begun is repaired as
+if its process had died.
 """
 
 from __future__ import annotations
@@ -20,14 +26,16 @@ import errno
 import fcntl
 import mmap
 import os
+import sys
 import threading
 import time
-from types import TracebackType
+from contextlib import suppress
+from types import FrameType, TracebackType
 
 from . import faults
-from .layout import JANITOR_LOCK, LOCK_COUNT, WORD
+from .layout import ALLOCATOR_LOCK, JANITOR_LOCK, LOCK_COUNT, WORD
 
-__all__ = ["LOCK_FILE_BYTES", "LOCK_TIMEOUT", "Lock", "LockFile"]
+__all__ = ["EXCLUSIVE", "LOCK_FILE_BYTES", "LOCK_TIMEOUT", "SHARED", "Lock", "LockFile"]
 
 #: Locks that this class gives: of stripes, allocator and janitor. Those of processes are the
 #: compiled twin's.
@@ -45,13 +53,21 @@ _FIRST_NAP, _LONGEST_NAP = 20e-6, 1e-3
 _WORD_COUNTS, _READER_WAITS = 5_000_000, 100_000_000
 _POLITE_NAP = 2e-4
 
-_EXCLUSIVE, _SHARED = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_SH | fcntl.LOCK_NB
+#: Nobody else reads or writes; nobody writes.
+EXCLUSIVE, SHARED = fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_SH | fcntl.LOCK_NB
 _HELD_BY_OTHERS = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 
 #: The lock files of this process, by the segment they belong to.
 _files: dict[int, LockFile] = {}
 # Reentrant: a garbage collection inside it may close another store.
 _files_guard = threading.RLock()
+
+
+class _Notes(threading.local):
+    """The locks that a thread has, or is about to take, or has just let go; and for which call."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, FrameType] = {}
 
 
 class LockFile:
@@ -66,7 +82,15 @@ class LockFile:
         self._users = 0
         #: What the compiled twin has of this process in the segment, shared by all handles.
         self.process: object = None
-        self._threads = [threading.Lock() for _ in range(_LOCKS)]
+        #: Held by the thread that makes it.
+        self.claiming = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        # Reentrant ones know their owner, and no other thread can let them go. That a thread
+        # takes one twice is for the notes to prevent.
+        self._threads = [threading.RLock() for _ in range(_LOCKS)]
+        self._notes = _Notes()
 
     @classmethod
     def open(cls, identity: int, descriptor: int) -> LockFile:
@@ -87,73 +111,153 @@ class LockFile:
                 return
             del _files[identity]
         self.process = None
-        self.descriptor = -1  # whoever comes now is told; whoever is inside has a copy
+        self.descriptor = -1  # whoever comes now is told
         self.wait_until_unused()
         self.waiting.release()
         self._map.close()  # its own copy of the descriptor, too
-        for descriptor in self._descriptors:
-            os.close(descriptor)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def renew(self) -> None:
         """Forget what threads of the parent held: they do not exist in this process."""
-        self._threads = [threading.Lock() for _ in self._threads]
+        self._forget()
+        self.claiming = threading.Lock()
 
     def exclusive(self, index: int) -> Lock:
         """Nobody else reads or writes: a context manager that may raise `StoreBusy`."""
-        return Lock(self, index, _EXCLUSIVE)
+        return Lock(self, index, EXCLUSIVE)
 
     def shared(self, index: int) -> Lock:
         """Nobody writes: a context manager that may raise `StoreBusy`."""
-        return Lock(self, index, _SHARED)
+        return Lock(self, index, SHARED)
 
     def leads(self) -> bool:
         """Whether this process is the store's janitor: the first that asked, while it lives."""
         if self.descriptor < 0:
             raise faults.closed()
+        return self._is_obtained(JANITOR_LOCK, EXCLUSIVE)
+
+    def wait_until_unused(self) -> None:
+        """Return when no thread of this process is inside a lock.
+
+        Raises `StoreBusy` where this thread is, in a call that something has interrupted.
+        """
+        self.put_right()
+        if held := self._notes.held:
+            raise faults.inside(next(iter(held)))
+        for thread_lock in self._threads:
+            with thread_lock:
+                pass
+
+    # Taking one and letting it go. `let_go` is harmless for one that was not taken.
+
+    def take(self, index: int, how: int, frame: FrameType, *, within: bool = False) -> None:
+        """Take a lock for a call that runs in ``frame``, and that will let it go.
+
+        ``within``: that call has others already. Raises `StoreBusy`.
+        """
+        held = self._notes.held
+        if held and (index in held or not within):
+            self.put_right()
+            if index in held:
+                raise faults.inside(index)
+        held[index] = frame  # before: whatever is interrupted from here on has been noted
         try:
-            fcntl.lockf(self.descriptor, _EXCLUSIVE, 1, JANITOR_LOCK)
+            if not self._threads[index].acquire(timeout=self.timeout):
+                raise faults.busy(index, self.timeout)
+            if self.descriptor < 0:
+                raise faults.closed()
+            if how == SHARED and self.waiting[index]:
+                self._let_writers_pass(index)
+            if not self._is_obtained(index, how):
+                self._keep_trying(index, how)
+        except BaseException:
+            self._let_go_if_taken(index)
+            raise
+
+    def let_go(self, index: int) -> None:
+        """Let a lock go that this thread has."""
+        try:
+            self._unlock(index)
+        finally:
+            self._threads[index].release()
+        self._notes.held.pop(index, None)  # after: until then somebody has to look
+
+    def put_right(self) -> None:
+        """Let the locks go of calls of this thread that run no more."""
+        held = self._notes.held
+        if not held:
+            return
+        running = set()
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            running.add(id(frame))
+            frame = frame.f_back
+        # The latest first: nobody else gets a stripe while its allocator is still locked.
+        for index in reversed(list(held)):
+            if id(held[index]) not in running:
+                self._let_go_if_taken(index)
+
+    def _let_go_if_taken(self, index: int) -> None:
+        thread_lock = self._threads[index]
+        # Only where another thread has it there is certainly nothing of this one.
+        if thread_lock.acquire(blocking=False):
+            self._unlock(index)
+            with suppress(RuntimeError):  # as often as it was taken
+                while True:
+                    thread_lock.release()
+        self._notes.held.pop(index, None)
+
+    def _unlock(self, index: int) -> None:
+        # Harmless where the lock was not obtained: no other thread can hold it. Not by
+        # `descriptor`, which is gone as soon as somebody begins to close the file.
+        if self._descriptors:
+            fcntl.lockf(self._descriptors[0], fcntl.LOCK_UN, 1, index)
+
+    def _is_obtained(self, index: int, how: int) -> bool:
+        try:
+            fcntl.lockf(self._descriptors[0], how, 1, index)
         except OSError as error:
             if error.errno not in _HELD_BY_OTHERS:
                 raise
             return False
         return True
 
-    def wait_until_unused(self) -> None:
-        """Return when no thread of this process is inside a lock."""
-        for thread_lock in self._threads:
-            with thread_lock:
-                pass
+    def _keep_trying(self, index: int, how: int) -> None:
+        give_up = time.monotonic() + self.timeout
+        nap = _FIRST_NAP
+        while True:
+            if how == EXCLUSIVE:
+                self.waiting[index] = time.monotonic_ns() + _WORD_COUNTS
+            time.sleep(nap)
+            nap = min(2 * nap, _LONGEST_NAP)
+            if self._is_obtained(index, how):
+                break
+            if time.monotonic() > give_up:
+                raise faults.busy(index, self.timeout)
+        if how == EXCLUSIVE:
+            self.waiting[index] = 0
+
+    def _let_writers_pass(self, index: int) -> None:
+        patience = time.monotonic_ns() + _READER_WAITS
+        while time.monotonic_ns() < min(self.waiting[index], patience):
+            time.sleep(_POLITE_NAP)
 
 
 class Lock:
-    """One lock, held while its ``with`` block runs."""
+    """One lock, held while its ``with`` block runs, for the call that has the block."""
 
-    __slots__ = ("_descriptor", "_file", "_how", "_index", "_thread")
+    __slots__ = ("_file", "_how", "_index")
 
     def __init__(self, file: LockFile, index: int, how: int) -> None:
         self._file = file
-        self._descriptor = -1
         self._index = index
         self._how = how
-        self._thread = file._threads[index]
 
     def __enter__(self) -> None:
-        file = self._file
-        if not self._thread.acquire(timeout=file.timeout):
-            raise faults.busy(self._index, file.timeout)
-        try:
-            self._descriptor = file.descriptor
-            if self._descriptor < 0:
-                raise faults.closed()
-            if self._how != _EXCLUSIVE and file.waiting[self._index]:
-                self._let_writers_pass()
-            try:
-                fcntl.lockf(self._descriptor, self._how, 1, self._index)
-            except OSError as error:
-                self._keep_trying(error)
-        except BaseException:
-            self._release()
-            raise
+        # A stripe may be held already by whoever wants the allocator.
+        within = self._index == ALLOCATOR_LOCK
+        self._file.take(self._index, self._how, sys._getframe(1), within=within)
 
     def __exit__(
         self,
@@ -161,43 +265,7 @@ class Lock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        # Harmless where the lock was not obtained: no other thread can hold it.
-        try:
-            if self._descriptor >= 0:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self._index)
-        finally:
-            self._thread.release()
-
-    def _keep_trying(self, error: OSError) -> None:
-        file = self._file
-        give_up = time.monotonic() + file.timeout
-        nap = _FIRST_NAP
-        while True:
-            if error.errno not in _HELD_BY_OTHERS:
-                raise error
-            if time.monotonic() > give_up:
-                raise faults.busy(self._index, file.timeout)
-            if self._how == _EXCLUSIVE:
-                file.waiting[self._index] = time.monotonic_ns() + _WORD_COUNTS
-            time.sleep(nap)
-            nap = min(2 * nap, _LONGEST_NAP)
-            try:
-                fcntl.lockf(self._descriptor, self._how, 1, self._index)
-            except OSError as again:
-                error = again
-                continue
-            if self._how == _EXCLUSIVE:
-                file.waiting[self._index] = 0
-            return
-
-    def _let_writers_pass(self) -> None:
-        waiting, index = self._file.waiting, self._index
-        patience = time.monotonic_ns() + _READER_WAITS
-        while time.monotonic_ns() < min(waiting[index], patience):
-            time.sleep(_POLITE_NAP)
+        self._file.let_go(self._index)
 
 
 def _renew_all() -> None:

@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 _KEPT = 16_384
+#: Digits of a number that surely fits a word.
+_LONGEST_NUMBER = 18
 
 
 class Limits(NamedTuple):
@@ -105,6 +107,8 @@ def digest_of(seed: bytes, key: bytes) -> int:
 
 def _bytes_of(name: str) -> bytes:
     """A name as bytes; every ``str`` has them, lone surrogates included."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a str, not {type(name).__name__}")
     return name.encode("utf-8", "surrogatepass")
 
 
@@ -113,7 +117,9 @@ def _number_in(identifier: str) -> tuple[str, int] | None:
     name, underscore, number = identifier.removeprefix("var_").rpartition("_")
     if not underscore or not identifier.startswith("var_"):
         return None
-    return (name, int(number)) if number.isascii() and number.isdigit() else None
+    if len(number) > _LONGEST_NUMBER or not (number.isascii() and number.isdigit()):
+        return None
+    return (name, int(number)) if number == str(int(number)) else None
 
 
 class Keys:
