@@ -69,9 +69,14 @@ cdef class VariableAccess:
                     return value
         return self._read(name)
 
-    def _values(self, names):
-        """The values of variables of one moment by name; ``None`` where that is not quick."""
+    def get_values(self, names):
+        """The values of several variables by name, of one moment."""
         cdef list wanted = names if type(names) is list else list(names)
+        values = self.short_values(wanted)
+        return self._read_many(wanted) if values is None else values
+
+    cdef dict short_values(self, list wanted):
+        """Them, or ``None`` where one look does not suffice."""
         cdef Py_ssize_t count = len(wanted)
         cdef Copy[MANY] copies
         cdef Spot[MANY] spots

@@ -97,6 +97,10 @@ class VariableMapping(VariableAccess, Mapping[str, Any]):
         store, session_id = self._target()
         return store.get_value(session_id, name)
 
+    def _read_many(self, names: list[str]) -> dict[str, Any]:
+        store, session_id = self._target()
+        return store.get_values(session_id, names)
+
     def _facts(self, name: str) -> Facts | None:
         store, session_id = self._target()
         try:
@@ -196,15 +200,6 @@ class VariableMapping(VariableAccess, Mapping[str, Any]):
         """As `SessionStore.get_variables`: a snapshot of one moment."""
         store, session_id = self._target()
         return store.get_variables(session_id, names, missing_ok=missing_ok)
-
-    def get_values(self, names: Iterable[str]) -> dict[str, Any]:
-        """As `SessionStore.get_values`: a snapshot of one moment."""
-        wanted = names if type(names) is list else list(names)
-        quick = self._values(wanted)
-        if quick is not None:
-            return quick
-        store, session_id = self._target()
-        return store.get_values(session_id, wanted)
 
     def update_variable(self, name: str, value: Any, *, expected_version: int | None = None) -> int:
         """As `SessionStore.update_variable`."""

@@ -23,8 +23,8 @@ __all__ = ["PyVariableAccess", "VariableAccess"]
 class PyVariableAccess:
     """Reads and writes of one session's variables by name.
 
-    A subclass defines `_read`, `_write` and `_facts`, which do the same for any value, and
-    say what is wrong.
+    A subclass defines `_read`, `_read_many`, `_write` and `_facts`, which do the same for any
+    value, and say what is wrong.
     """
 
     _raw: PyRawStore | None = None
@@ -41,9 +41,12 @@ class PyVariableAccess:
     def __setitem__(self, name: str, value: Any) -> None:
         self._write(name, value)
 
-    def _values(self, names: Iterable[str]) -> dict[str, Any] | None:
-        """The values of variables of one moment by name; ``None`` where that is not quick."""
-        return None
+    def get_values(self, names: Iterable[str]) -> dict[str, Any]:
+        """The values of several variables by name, of one moment.
+
+        Raises as `SessionStore.get_values`.
+        """
+        return self._read_many(list(names))
 
     def _update(self, values: dict[str, Any]) -> dict[str, int] | None:
         """New versions by name, in one step; ``None`` where that is not quick."""
@@ -51,6 +54,10 @@ class PyVariableAccess:
 
     def _read(self, name: str) -> Any:
         """The value of a variable."""
+        raise NotImplementedError
+
+    def _read_many(self, names: list[str]) -> dict[str, Any]:
+        """The values of several variables, of one moment."""
         raise NotImplementedError
 
     def _write(self, name: str, value: Any) -> None:
