@@ -29,12 +29,14 @@ __all__ = [
     "busy",
     "closed",
     "damaged",
+    "inside",
     "no_memory",
     "program_not_found",
     "session_exists_already",
     "session_limit",
     "session_not_found",
     "store_full",
+    "tell_damage",
     "variable_exists",
     "variable_limit",
     "variable_not_found",
@@ -143,13 +145,29 @@ def busy(index: int, seconds: float) -> StoreBusy:
     )
 
 
+def inside(index: int) -> StoreBusy:
+    """Lock ``index`` is this thread's own: waiting for it would be in vain."""
+    return StoreBusy(
+        f"lock {index} of the session store is held by this very thread: a signal handler or "
+        "finalizer has interrupted a call of the store, and calls it once more"
+    )
+
+
 def closed() -> StoreClosed:
     """A call after `close`."""
     return StoreClosed("the session store is closed")
 
 
+def tell_damage(error: BaseException) -> None:
+    """Raise as damage what only a word that nobody writes can lead to."""
+    if isinstance(error, (IndexError, ValueError, OverflowError)) and not isinstance(
+        error, SnakepitError
+    ):
+        raise damaged(str(error)) from error
+
+
 class ToldAsDamage:
-    """What only a word that nobody writes can lead to is raised as damage."""
+    """The same for what a ``with`` block raises."""
 
     # No generator: this is entered by every operation.
     def __enter__(self) -> None:
@@ -161,7 +179,5 @@ class ToldAsDamage:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, (IndexError, ValueError, OverflowError)) and not isinstance(
-            error, SnakepitError
-        ):
-            raise damaged(str(error)) from error
+        if error is not None:
+            tell_damage(error)

@@ -29,7 +29,6 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
 from types import FrameType, TracebackType
 
 from . import faults
@@ -133,9 +132,10 @@ class LockFile:
 
     def leads(self) -> bool:
         """Whether this process is the store's janitor: the first that asked, while it lives."""
-        if self.descriptor < 0:
+        descriptor = self.descriptor
+        if descriptor < 0:
             raise faults.closed()
-        return self._is_obtained(JANITOR_LOCK, EXCLUSIVE)
+        return _is_obtained(descriptor, JANITOR_LOCK, EXCLUSIVE)
 
     def wait_until_unused(self) -> None:
         """Return when no thread of this process is inside a lock.
@@ -165,23 +165,23 @@ class LockFile:
         try:
             if not self._threads[index].acquire(timeout=self.timeout):
                 raise faults.busy(index, self.timeout)
-            if self.descriptor < 0:
+            descriptor = self.descriptor  # a copy: whoever closes it waits for this thread
+            if descriptor < 0:
                 raise faults.closed()
             if how == SHARED and self.waiting[index]:
                 self._let_writers_pass(index)
-            if not self._is_obtained(index, how):
-                self._keep_trying(index, how)
+            if not _is_obtained(descriptor, index, how):
+                self._keep_trying(descriptor, index, how)
         except BaseException:
             self._let_go_if_taken(index)
             raise
 
     def let_go(self, index: int) -> None:
         """Let a lock go that this thread has."""
-        try:
-            self._unlock(index)
-        finally:
-            self._threads[index].release()
-        self._notes.held.pop(index, None)  # after: until then somebody has to look
+        # In this order, and no `finally`: the thread's lock says that there is more to let go.
+        self._unlock(index)
+        self._threads[index].release()
+        self._notes.held.pop(index, None)
 
     def put_right(self) -> None:
         """Let the locks go of calls of this thread that run no more."""
@@ -200,12 +200,11 @@ class LockFile:
 
     def _let_go_if_taken(self, index: int) -> None:
         thread_lock = self._threads[index]
-        # Only where another thread has it there is certainly nothing of this one.
-        if thread_lock.acquire(blocking=False):
+        # Not by trying: a handler may raise what would be taken for the answer.
+        if _is_own(thread_lock):
             self._unlock(index)
-            with suppress(RuntimeError):  # as often as it was taken
-                while True:
-                    thread_lock.release()
+            while _is_own(thread_lock):
+                thread_lock.release()
         self._notes.held.pop(index, None)
 
     def _unlock(self, index: int) -> None:
@@ -214,16 +213,7 @@ class LockFile:
         if self._descriptors:
             fcntl.lockf(self._descriptors[0], fcntl.LOCK_UN, 1, index)
 
-    def _is_obtained(self, index: int, how: int) -> bool:
-        try:
-            fcntl.lockf(self._descriptors[0], how, 1, index)
-        except OSError as error:
-            if error.errno not in _HELD_BY_OTHERS:
-                raise
-            return False
-        return True
-
-    def _keep_trying(self, index: int, how: int) -> None:
+    def _keep_trying(self, descriptor: int, index: int, how: int) -> None:
         give_up = time.monotonic() + self.timeout
         nap = _FIRST_NAP
         while True:
@@ -231,7 +221,7 @@ class LockFile:
                 self.waiting[index] = time.monotonic_ns() + _WORD_COUNTS
             time.sleep(nap)
             nap = min(2 * nap, _LONGEST_NAP)
-            if self._is_obtained(index, how):
+            if _is_obtained(descriptor, index, how):
                 break
             if time.monotonic() > give_up:
                 raise faults.busy(index, self.timeout)
@@ -266,6 +256,22 @@ class Lock:
         traceback: TracebackType | None,
     ) -> None:
         self._file.let_go(self._index)
+
+
+def _is_own(thread_lock: threading.RLock) -> bool:
+    """Whether this thread has it; `threading.Condition` asks the same way."""
+    owned: bool = thread_lock._is_owned()  # type: ignore[attr-defined]
+    return owned
+
+
+def _is_obtained(descriptor: int, index: int, how: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, how, 1, index)
+    except OSError as error:
+        if error.errno not in _HELD_BY_OTHERS:
+            raise
+        return False
+    return True
 
 
 def _renew_all() -> None:

@@ -8,8 +8,8 @@ mutexes, this one reads and writes under byte-range locks.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from .. import _accel
@@ -201,17 +201,16 @@ class PyRawStore:
 
     def allocate(self, size: int) -> Allocation | None:
         """A block to fill in place, for ``data`` of a later call; ``None``: this twin has none."""
+        self._segment.require_open()
         return None
 
     def collect(self) -> int:
         """Take back what dead processes held; how many processes that were."""
         return 0  # the kernel drops their locks, and nothing else is theirs
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """All stripes and the allocator, repaired, belong to this thread meanwhile."""
-        with self._stripes.hold():
-            yield
+        return self._stripes.hold()
 
     def after_fork(self) -> None:
         """Forget what belongs to the parent; called in the child."""

@@ -10,8 +10,9 @@ every operation, so that a delete takes one step however much it holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import sys
+from contextlib import suppress
+from types import FrameType, TracebackType
 
 from ..errors import StoreBusy
 from . import crashpoints, faults, history, slabs, table
@@ -41,12 +42,12 @@ from .layout import (
     WORD,
     Kind,
 )
-from .locks import LockFile
+from .locks import EXCLUSIVE, SHARED, LockFile
 from .pages import Pages
 from .redo import RedoLog, Transaction
 from .segment import Segment
 
-__all__ = ["Operation", "Stripes"]
+__all__ = ["Holding", "Operation", "Reading", "Stripes", "Writing"]
 
 #: Entries of the log that freeing one block may take: two of its header, two of its page's
 #: list and its neighbours, four of a page that is handed back; and those of all together.
@@ -246,60 +247,174 @@ class Stripes:
     """All stripes of a segment."""
 
     def __init__(self, segment: Segment, locks: LockFile, pages: Pages) -> None:
-        self._segment = segment
-        self._locks = locks
-        self._pages = pages
+        self.segment = segment
+        self.locks = locks
+        self.pages = pages
 
-    @contextmanager
-    def writing(self, stripe: int) -> Iterator[Operation]:
+    def writing(self, stripe: int) -> Writing:
         """Nobody else reads or writes the stripe; what is not committed is undone."""
-        with self._locks.exclusive(stripe), faults.ToldAsDamage():
-            self._segment.require_open()
-            operation = Operation(self._segment, self._pages, stripe)
-            operation.recover()
-            crashpoints.step("stripe.entered")
-            try:
-                yield operation
-                operation.roll_back()
-                operation.free_graves(_ROUNDS_ASIDE)
-            except BaseException:
-                operation.recover()
-                raise
-            crashpoints.step("stripe.left")
+        return Writing(self, stripe)
 
-    @contextmanager
-    def reading(self, stripe: int) -> Iterator[memoryview[int]]:
+    def reading(self, stripe: int) -> Reading:
         """Nobody writes the stripe."""
-        with self._locks.shared(stripe), faults.ToldAsDamage():
-            self._segment.require_open()
-            base = self._segment.base_of(stripe)
-            if not self._segment.words[base + S_COMMIT] & 1:
-                yield self._segment.words
-                return
-        with self.writing(stripe):  # a writer died: finish its work first
-            yield self._segment.words
+        return Reading(self, stripe)
 
     def tidy(self, stripe: int) -> bool:
         """Repair a stripe, free some of its deleted sessions; whether there is more to do."""
-        base = self._segment.base_of(stripe)
-        with self._locks.shared(stripe), faults.ToldAsDamage():
-            self._segment.require_open()
-            self._pages.recover()
-            words = self._segment.words
+        base = self.segment.base_of(stripe)
+        with self.locks.shared(stripe), faults.ToldAsDamage():
+            self.segment.require_open()
+            self.pages.recover()
+            words = self.segment.words
             chains = (words[base + chain] for chain in (S_PENDING, S_GARBAGE, S_GRAVES))
             if not words[base + S_COMMIT] & 1 and not any(chains):
                 return False
         with self.writing(stripe) as operation:
             return not operation.free_graves(_ROUNDS_OF_TIDYING)
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> Holding:
         """All stripes and the allocator, repaired, belong to this thread."""
-        with ExitStack() as held:
-            for stripe in range(STRIPE_COUNT):
-                held.enter_context(self._locks.exclusive(stripe))
-                self._segment.require_open()
-                with faults.ToldAsDamage():
-                    Operation(self._segment, self._pages, stripe).recover()
-            held.enter_context(self._locks.exclusive(ALLOCATOR_LOCK))
-            yield
+        return Holding(self)
+
+
+# What is entered by every operation: classes, since generators would take a while more. Each
+# tells the locks for which call they are, that of the ``with`` statement.
+
+
+class Writing:
+    """A ``with`` block in which one stripe may be changed."""
+
+    __slots__ = ("_operation", "_stripe", "_stripes")
+
+    def __init__(self, stripes: Stripes, stripe: int) -> None:
+        self._stripes = stripes
+        self._stripe = stripe
+
+    def __enter__(self) -> Operation:
+        return self.enter(sys._getframe(1))
+
+    def enter(self, frame: FrameType) -> Operation:
+        """Begin, for a call that runs in ``frame``."""
+        stripes = self._stripes
+        stripes.locks.take(self._stripe, EXCLUSIVE, frame)
+        try:
+            stripes.segment.require_open()
+            self._operation = Operation(stripes.segment, stripes.pages, self._stripe)
+            self._operation.recover()
+            crashpoints.step("stripe.entered")
+        except BaseException as error:
+            stripes.locks.let_go(self._stripe)
+            faults.tell_damage(error)
+            raise
+        return self._operation
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._leave(failed=error is not None)
+        except BaseException as late:
+            faults.tell_damage(late)
+            raise
+        finally:
+            self._stripes.locks.let_go(self._stripe)
+        if error is not None:
+            faults.tell_damage(error)
+
+    def _leave(self, *, failed: bool) -> None:
+        operation = self._operation
+        if failed:
+            operation.recover()
+            return
+        try:
+            operation.roll_back()
+            operation.free_graves(_ROUNDS_ASIDE)
+        except BaseException:
+            operation.recover()
+            raise
+        crashpoints.step("stripe.left")
+
+
+class Reading:
+    """A ``with`` block in which one stripe does not change."""
+
+    __slots__ = ("_stripe", "_stripes", "_writing")
+
+    def __init__(self, stripes: Stripes, stripe: int) -> None:
+        self._stripes = stripes
+        self._stripe = stripe
+        self._writing: Writing | None = None
+
+    def __enter__(self) -> memoryview[int]:
+        stripes, stripe = self._stripes, self._stripe
+        segment = stripes.segment
+        stripes.locks.take(stripe, SHARED, sys._getframe(1))
+        try:
+            segment.require_open()
+            words = segment.words
+            if not words[segment.base_of(stripe) + S_COMMIT] & 1:
+                return words
+        except BaseException as error:
+            stripes.locks.let_go(stripe)
+            faults.tell_damage(error)
+            raise
+        stripes.locks.let_go(stripe)
+        writing = stripes.writing(stripe)  # a writer died: finish its work first
+        writing.enter(sys._getframe(1))
+        self._writing = writing
+        return words
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writing is not None:
+            self._writing.__exit__(kind, error, traceback)
+            return
+        self._stripes.locks.let_go(self._stripe)
+        if error is not None:
+            faults.tell_damage(error)
+
+
+class Holding:
+    """A ``with`` block in which nobody else does anything; entered once."""
+
+    def __init__(self, stripes: Stripes) -> None:
+        self._stripes = stripes
+        self._taken: list[int] = []
+
+    def __enter__(self) -> None:
+        frame = sys._getframe(1)
+        self._stripes.locks.put_right()
+        try:
+            with faults.ToldAsDamage():
+                for stripe in range(STRIPE_COUNT):
+                    self._take(stripe, frame)
+                    self._stripes.segment.require_open()
+                    Operation(self._stripes.segment, self._stripes.pages, stripe).recover()
+            self._take(ALLOCATOR_LOCK, frame)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _take(self, index: int, frame: FrameType) -> None:
+        self._stripes.locks.take(index, EXCLUSIVE, frame, within=True)
+        self._taken.append(index)
+
+    def _let_go(self) -> None:
+        while self._taken:
+            self._stripes.locks.let_go(self._taken[-1])
+            self._taken.pop()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._let_go()
