@@ -89,14 +89,17 @@ def capacity_of(words: Words, record: int) -> int:
     return _ring(words, record)[1] if words[record + R_HISTORY] else 0
 
 
-def block_words(words: Words, record: int) -> list[int]:
-    """The words of a variable's ring that name blocks, whether they name one or not."""
+def block_words(words: memoryview[int], record: int) -> list[int]:
+    """The words of a variable's ring that name blocks; of a deleted one some do no more."""
     if words[record + R_HISTORY] == 0:
         return []
     ring, capacity = _ring(words, record)
     first = ring + H_ENTRIES + _BLOCK
-    used = min(words[ring + H_COUNT], capacity)
-    return list(range(first, first + HISTORY_ENTRY * used, HISTORY_ENTRY))
+    end = first + HISTORY_ENTRY * min(words[ring + H_COUNT], capacity)
+    # All at once: a long ring is looked through with every few blocks that are freed.
+    blocks = words[first:end:HISTORY_ENTRY].tolist()
+    places = range(first, end, HISTORY_ENTRY)
+    return [word for word, block in zip(places, blocks, strict=True) if block]
 
 
 def _ring(words: Words, record: int) -> tuple[int, int]:

@@ -7,7 +7,6 @@ old or the new state, which the next caller finds in order.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -207,8 +206,7 @@ class SessionStore:
         """
         place = self._place(session_id)
         count = self._raw.delete_session(place)
-        with contextlib.suppress(StoreBusy):  # it is gone; the memory returns with others' calls
-            self._sweeper.tidy(place.stripe, _TIDY_BUDGET)
+        self._sweeper.tidy(place.stripe, _TIDY_BUDGET)
         return count
 
     def cleanup_expired_sessions(self) -> int:
@@ -408,8 +406,13 @@ class SessionStore:
         return self._changes.facts(self._place(session_id), name)
 
     def delete_variable(self, session_id: str, name: str) -> None:
-        """Delete a variable by name or id. Raises `SessionNotFound`, `VariableNotFound`."""
-        self._raw.delete_variable(self._place(session_id), self._keys.variable(name))
+        """Delete a variable by name or id, with its old values, in one atomic step.
+
+        Raises `SessionNotFound`, `VariableNotFound`.
+        """
+        place = self._place(session_id)
+        self._raw.delete_variable(place, self._keys.variable(name))
+        self._sweeper.tidy(place.stripe, _TIDY_BUDGET)
 
     # Programs.
 

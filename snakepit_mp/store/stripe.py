@@ -4,8 +4,9 @@ Every session belongs to one stripe: by lock, by log, by slabs and chains. Whoev
 lock first finishes or undoes what a dead holder left: the log is applied, *pending* runs
 (allocated, never reachable) and *garbage* (replaced, no longer reachable) are freed. Small
 blocks are taken and freed by the log itself.
-Sessions that were deleted wait in the *graves* until their blocks are freed, a few with
-every operation, so that a delete takes one step however much it holds.
+Sessions that were deleted, and variables with old values, wait in the *graves* until their
+blocks are freed, a few with every operation: so a delete takes one step however much goes
+with it, and needs no memory for a longer log, which a full store has not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from types import FrameType, TracebackType
 
 from ..errors import StoreBusy
 from . import crashpoints, faults, history, slabs, table
-from .blocks import payload_of
+from .blocks import kind_of, payload_of
 from .layout import (
     ALLOCATOR_LOCK,
     B_LINK,
@@ -96,9 +97,11 @@ class Operation(Transaction):
             self._discarded.append(block)
 
     def discard_variable(self, record: int) -> None:
-        """Free a variable's record and all that belongs to it."""
-        for word in history.block_words(self, record):
-            self.discard(self[word])
+        """Free a variable's record and all that belongs to it; with old values that is later."""
+        self.forget_records()
+        if self[record + R_HISTORY]:
+            self._to_graves(record)
+            return
         for block in self._blocks_of_variable(record):
             self.discard(block)
 
@@ -186,49 +189,52 @@ class Operation(Transaction):
     def bury(self, slot: int, session: int) -> None:
         """Delete a session: unreachable with the next commit, freed later."""
         table.remove(self, self.base + S_INDEX, slot)
-        self[session + B_LINK] = self[self.base + S_GRAVES]
-        self[self.base + S_GRAVES] = session
+        self._to_graves(session)
         self.forget_records()
+
+    def _to_graves(self, record: int) -> None:
+        self[record + B_LINK] = self[self.base + S_GRAVES]
+        self[self.base + S_GRAVES] = record
 
     def forget_records(self) -> None:
         """Whoever remembers a record of this stripe has to look again."""
         self[self.base + S_EPOCH] += 1
 
     def free_graves(self, rounds: int) -> bool:
-        """Free the blocks of deleted sessions, in so many commits; whether all are gone."""
+        """Free the blocks of what was deleted, in so many commits; whether all are gone."""
         known, left = 0, []
         for _ in range(rounds):
             grave = self.words[self.base + S_GRAVES]
             if grave == 0:
                 return True
-            if grave != known:
-                owner = grave + V_VARIABLES
-                known, left = grave, table.entries(self.words, owner)
-            self._free_some(grave, left)
+            if kind_of(self.words, grave) == Kind.VARIABLE:
+                self._free_grave_of_variable(grave)
+            else:
+                if grave != known:
+                    known, left = grave, table.entries(self.words, grave + V_VARIABLES)
+                self._free_some(grave, left)
             self.commit()
             if self.words[self.base + S_GARBAGE]:
                 return False
         return self.words[self.base + S_GRAVES] == 0
 
+    # Each of these frees what fits the log as it is, so that it works in a full store.
+
+    def _free_grave_of_variable(self, grave: int) -> None:
+        following = self[grave + B_LINK]
+        if self._free_variable(grave):
+            self[self.base + S_GRAVES] = following
+
     def _free_some(self, grave: int, left: list[tuple[int, int]]) -> None:
-        """Free of a deleted session what fits the log, so that this works in a full store.
+        """Free some of a deleted session, and it itself with the last.
 
         ``left``: the entries of its table, of which those are taken that were freed.
         """
         owner = grave + V_VARIABLES
         while left:
             slot, variable = left[-1]
-            for word in history.block_words(self, variable):
-                if self[word]:
-                    if not self._can_free(1):
-                        return
-                    self._give(self[word])
-                    self[word] = 0
-            blocks = self._blocks_of_variable(variable)
-            if not self._can_free(len(blocks)):
+            if not self._free_variable(variable):
                 return
-            for block in blocks:
-                self._give(block)
             table.remove(self, owner, slot)
             left.pop()
         if self._can_free(2):
@@ -236,6 +242,20 @@ class Operation(Transaction):
             if self[owner + T_BLOCK]:
                 self._give(self[owner + T_BLOCK])
             self._give(grave)
+
+    def _free_variable(self, record: int) -> bool:
+        """Free a variable's old values, then it itself; whether all of that fitted."""
+        for word in history.block_words(self.words, record):
+            if not self._can_free(1):
+                return False
+            self._give(self[word])
+            self[word] = 0
+        blocks = self._blocks_of_variable(record)
+        if not self._can_free(len(blocks)):
+            return False
+        for block in blocks:
+            self._give(block)
+        return True
 
     def _can_free(self, count: int) -> bool:
         """Whether so many blocks more can be freed with the log as long as it is."""

@@ -227,7 +227,6 @@ class Variables:
             if self._name(record).startswith(HIDDEN):
                 operation[session + V_PROGRAMS] -= 1
             operation.discard_variable(record)
-            operation.forget_records()
             operation.commit()
 
     # Finding.

@@ -101,9 +101,8 @@ class _CheckOfContents:
             is_run = run in self._pages.runs
             self._found.expect(is_run, f"{who}: block {run} is in limbo, and is no run")
             self._reach(run, None, stripe)
-        for session in self._chain(base + S_GRAVES, who):
-            if self._reach(session, Kind.SESSION, stripe):
-                self._session(session, stripe, dead=True)
+        for grave in self._chain(base + S_GRAVES, who):
+            self._grave(grave, stripe)
         numbers: set[int] = set()
         for session in self._table(base + S_INDEX, stripe, Kind.SESSION, dead=False):
             self._session(session, stripe, dead=False)
@@ -111,6 +110,16 @@ class _CheckOfContents:
             self._number(session + V_NUMBER, base, numbers)
             for variable in self._records_of(session):
                 self._number(variable + R_NUMBER, base, numbers)
+
+    def _grave(self, grave: int, stripe: int) -> None:
+        """A deleted session, or a variable whose old values are freed bit by bit."""
+        if self._pages.blocks.get(grave) != Kind.VARIABLE:
+            if self._reach(grave, Kind.SESSION, stripe):
+                self._session(grave, stripe, dead=True)
+        elif self._reach(grave, Kind.VARIABLE, stripe) and self._record(grave, Kind.VARIABLE):
+            self._variable(grave, stripe, dead=True)
+            has_ring = self._words[grave + R_HISTORY] != 0
+            self._found.expect(has_ring, f"variable {grave} was to be freed at once")
 
     def _chain(self, head: int, who: str) -> Iterator[int]:
         seen: set[int] = set()

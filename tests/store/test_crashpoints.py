@@ -61,6 +61,13 @@ def add_history(store: SessionStore) -> None:
         store.update_variable("s", "h", value)
 
 
+def add_long_history(store: SessionStore) -> None:
+    """More old values than a delete frees along the way, or a log of the usual length takes."""
+    store.register_variable("s", "h", "any", "0", history=100)
+    for number in range(110):
+        store.update_variable("s", "h", "v" * (30 + 400 * (number % 3)))
+
+
 def add_expired(store: SessionStore) -> None:
     store._freeze_clock(10**9)
     store.create_session("new", ttl=1)
@@ -93,6 +100,8 @@ NEEDS: dict[str, Action] = {
     "create session in a crowded index": crowd_index,
     "history write": add_history,
     "delete variable with history": add_history,
+    "delete variable with long history": add_long_history,
+    "delete session with long history": add_long_history,
     "delete the last of a page": lambda store: store.register_variable("s", "r", "any", RARE),
     "replace program": lambda store: store.put_program("s", "p", "old"),
     "delete program": lambda store: store.put_program("s", "p", "old"),
@@ -104,6 +113,7 @@ OPERATIONS: dict[str, Action] = {
     "create session over an expired one": lambda store: store.create_session("new", ttl=100),
     "delete session": lambda store: store.delete_session("s"),
     "delete session with history": lambda store: store.delete_session("s"),
+    "delete session with long history": lambda store: store.delete_session("s"),
     "register": lambda store: store.register_variable("s", "x", "integer", 1),
     "register constrained": lambda store: store.register_variable(
         "s", "x", "string", "a" * 100, constraints={"max_length": 200}
@@ -120,6 +130,7 @@ OPERATIONS: dict[str, Action] = {
     "set constraints": lambda store: store.set_constraints("s", "small", {"max": 5.0}),
     "delete variable": lambda store: store.delete_variable("s", "large"),
     "delete variable with history": lambda store: store.delete_variable("s", "h"),
+    "delete variable with long history": lambda store: store.delete_variable("s", "h"),
     "delete the last of a page": lambda store: store.delete_variable("s", "r"),
     "put program": lambda store: store.put_program("s", "p", "new"),
     "put global program": lambda store: store.put_program(None, "p", "new"),
@@ -185,6 +196,41 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_state(name: str) -> None:
     # The commit divides the kills: all before it leave the old state, all after it the new one.
     assert seen == sorted(seen)
     assert {False, True} == set(seen)
+
+
+def dead(what: str) -> SessionStore:
+    """A store in which something was deleted whose blocks are still to be freed."""
+    store = seeded_store()
+    store.create_session("s")
+    add_long_history(store)
+    place = store._keys.place("s")
+    if what == "variable":
+        store._raw.delete_variable(place, store._keys.variable("h"))
+    else:
+        store._raw.delete_session(place)
+    return store
+
+
+def put_away(store: SessionStore) -> int:
+    """Free the blocks of what was deleted; the pages that are used then."""
+    store._sweeper.tidy(store._keys.place("s").stripe, 60)
+    return store.stats().bytes_used
+
+
+@pytest.mark.parametrize("what", ["variable", "session"])
+def test_a_kill_while_the_dead_are_put_away_loses_nothing(what: str) -> None:
+    with dead(what) as store:
+        assert store.stats().bytes_used > put_away(store)
+        right = store.stats().bytes_used
+    number, status = 0, -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        number += 1
+        with dead(what) as store:
+            status = kill_at_step(number, lambda: put_away(store))
+            assert_intact(store)
+            assert put_away(store) == right
+            assert_intact(store)
+    assert number > 10
 
 
 @pytest.mark.parametrize("label", crashpoints.LABELS)

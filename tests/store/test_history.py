@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import pytest
-from fix_store import FORKS, in_child
+from fix_store import FORKS, assert_intact, in_child, small_store, tidied
 from value_samples import same
 
-from snakepit_mp.errors import ConfigError, ConstraintViolation, VariableNotFound, VersionConflict
+from snakepit_mp.errors import (
+    ConfigError,
+    ConstraintViolation,
+    StoreFull,
+    VariableNotFound,
+    VersionConflict,
+)
 from snakepit_mp.store.history import OldValue
+from snakepit_mp.store.layout import S_GRAVES
 from snakepit_mp.store.session_store import SessionStore
 
 pytestmark = FORKS
@@ -124,6 +132,56 @@ def test_a_deleted_variable_takes_its_history_along(store: SessionStore) -> None
     assert store.stats().bytes_used > before
     store.delete_variable("s", "x")
     assert store.stats().bytes_used <= before + 2 * 16384  # tables of the session
+
+
+def fill(store: SessionStore, value: bytes) -> None:
+    with contextlib.suppress(StoreFull):
+        while True:
+            store.update_variable("s", "x", value)
+
+
+@pytest.mark.parametrize("what", ["variable", "session"])
+def test_the_old_values_of_a_full_store_can_be_deleted(what: str) -> None:
+    """Which takes no memory, since none is left."""
+    with small_store(max_bytes=1 << 20) as store:
+        store.create_session("s")
+        store.delete_session("s")
+        before = store.stats().bytes_used
+        store.create_session("s")
+        store.register_variable("s", "x", "any", 0, history=10_000)
+        for size in (20_000, 5000, 500, 20):
+            fill(store, b"v" * size)
+        with pytest.raises(StoreFull):
+            store.register_variable("s", "other", "any", 0, metadata={"b": b"b" * 2000})
+        if what == "variable":
+            store.delete_variable("s", "x")
+            assert store.variable_names("s") == []
+            store.register_variable("s", "x", "any", b"x" * 20_000)  # there is room at once
+        store.delete_session("s")
+        assert tidied(store).stats().bytes_used == before
+        assert_intact(store)
+
+
+def test_old_values_are_freed_a_few_at_a_time(store: SessionStore) -> None:
+    """So that a delete keeps nobody waiting; what is left over is accounted for."""
+    before = store.stats().bytes_used
+    store.register_variable("s", "x", "any", 0, history=1000)
+    store.register_variable("s", "y", "any", 0, history=10)
+    for number in range(300):
+        store.update_variables("s", {"x": b"v" * number, "y": b"w" * number})
+    stripe = store._segment.base_of(store._keys.place("s").stripe)
+    place, key = store._keys.place("s"), store._keys.variable
+    for name in ("x", "y"):
+        store._raw.delete_variable(place, key(name))
+        assert store._segment.words[stripe + S_GRAVES]
+        assert_intact(store)
+    for _ in range(3):
+        store.get_session("s")
+        store.note_worker("s", 1)
+        assert_intact(store)
+    store.delete_session("s")
+    assert tidied(store).stats().bytes_used <= before
+    assert store._segment.words[stripe + S_GRAVES] == 0
 
 
 def test_a_failed_write_keeps_history_as_it_is(store: SessionStore) -> None:

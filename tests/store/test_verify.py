@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fix_store import PureStore, small_store
 
-from snakepit_mp.store import verify
+from snakepit_mp.store import table, verify
 from snakepit_mp.store.blocks import payload_of
 from snakepit_mp.store.layout import (
     ALLOCATOR_COMMIT,
@@ -248,6 +248,35 @@ def test_the_dead_and_all_that_is_theirs_are_accounted_for(used: PureStore) -> N
         assert problems(used) == []
         used.segment.words[operation.words[base(used) + S_GRAVES] + V_VARIABLES + T_LIVE] += 1
         assert problems(used)
+
+
+def test_old_values_of_a_deleted_variable_may_be_freed_already(used: PureStore) -> None:
+    words, record = used.segment.words, variable(used, "v7")
+    entry = payload_of(words, words[record + R_HISTORY]) + H_ENTRIES + 2
+    with used.raw._stripes.writing(place_of(used).stripe) as operation:
+        session_of, key = session(used), used.keys.variable("v7")
+        slot, _ = used.raw._variables._find(operation, session_of, key)
+        table.remove(operation, session_of + V_VARIABLES, slot)
+        operation.discard_variable(record)
+        operation.commit()
+        assert words[base(used) + S_GRAVES] == record
+        assert problems(used) == []
+        block, words[entry] = words[entry], 0
+        assert [f"block {block} (kind {Kind.VALUE:d}) is lost"] == problems(used)
+        words[entry] = block
+        ring, words[record + R_HISTORY] = words[record + R_HISTORY], 0
+        assert f"variable {record} was to be freed at once" in problems(used)
+        words[record + R_HISTORY] = ring
+        words[base(used) + S_GRAVES] = ring
+        assert problems(used)
+        words[base(used) + S_GRAVES] = record
+    assert problems(used) == []
+
+
+def test_old_values_of_the_living_are_all_there(used: PureStore) -> None:
+    words, record = used.segment.words, variable(used, "v7")
+    words[payload_of(words, words[record + R_HISTORY]) + H_ENTRIES + 2] = 0
+    assert any("lacks a value" in problem for problem in problems(used))
 
 
 def test_only_so_much_is_told(used: PureStore) -> None:
