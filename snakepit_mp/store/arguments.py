@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
 from .layout import HISTORY_MOST
 
-__all__ = ["history_count", "lifetime", "name_of", "wait_timeout"]
+__all__ = [
+    "glob",
+    "history_count",
+    "lifetime",
+    "name_of",
+    "new_values",
+    "version_of",
+    "wait_timeout",
+    "worker_number",
+]
 
 _SECOND = 10**9
+#: In seconds: longer than any machine runs, and still a time that can be reckoned with.
+_LONGEST = 1 << 33
+#: More than a word holds, or one less: it is stored plus one.
+_NO_NUMBER = (1 << 63) - 1
 
 
 def name_of(what: str, name: Any) -> str:
@@ -28,7 +43,7 @@ def lifetime(ttl: float | None) -> int:
         return 0
     if not _is_number(ttl) or not ttl > 0:
         raise ConfigError(f"ttl must be a number of seconds above 0, not {ttl!r}")
-    return min(max(int(ttl * _SECOND), 1), (1 << 63) - 1)
+    return max(int(min(ttl, _LONGEST) * _SECOND), 1)
 
 
 def history_count(count: Any) -> int:
@@ -46,7 +61,43 @@ def wait_timeout(timeout: float | None) -> float:
         return math.inf
     if not _is_number(timeout) or not timeout >= 0:
         raise ConfigError(f"timeout must be a number of seconds of at least 0, not {timeout!r}")
-    return timeout
+    return float(min(timeout, _LONGEST))
+
+
+def version_of(what: str, number: Any) -> int:
+    """A version; whether there is, was or will be such a one is for others to say."""
+    return _integer(what, number)
+
+
+def worker_number(number: Any) -> int:
+    """The number of a worker."""
+    found = _integer("a worker's number", number)
+    if not 0 <= found < _NO_NUMBER:
+        raise ConfigError(f"a worker's number must be at least 0 and below 2**63 - 1, not {found}")
+    return found
+
+
+def glob(pattern: Any) -> str:
+    """What names are compared with."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pattern must be a str, not {type(pattern).__name__}")
+    return pattern
+
+
+def new_values(values: Any) -> Mapping[str, Any]:
+    """New values by name."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"values must be a mapping by name, not {type(values).__name__}")
+    return values
+
+
+def _integer(what: str, number: Any) -> int:
+    if not isinstance(number, bool):
+        try:
+            return operator.index(number)  # NumPy's, too
+        except TypeError:
+            pass
+    raise TypeError(f"{what} must be an int, not {type(number).__name__}")
 
 
 def _is_number(value: Any) -> bool:

@@ -192,11 +192,12 @@ class SessionStore:
 
     def note_worker(self, session_id: str, worker_id: int) -> None:
         """Record which worker runs the session's call. Raises `SessionNotFound`."""
-        self._raw.note_worker(self._place(session_id), worker_id)
+        number = arguments.worker_number(worker_id)
+        self._raw.note_worker(self._place(session_id), number)
 
     def list_sessions(self, pattern: str = "*") -> list[SessionInfo]:
         """Sessions whose id matches a glob, oldest first; does not count as a use."""
-        found = listing.sessions(self._raw, pattern)
+        found = listing.sessions(self._raw, arguments.glob(pattern))
         return [shown.session_info(record, self._now()) for record in found]
 
     def delete_session(self, session_id: str) -> int:
@@ -302,7 +303,8 @@ class SessionStore:
 
     def list_variables(self, session_id: str, pattern: str = "*") -> list[Variable]:
         """Variables whose name matches a glob, in the order of creation, of one moment."""
-        found = listing.variables(self._raw, self._place(session_id), pattern)
+        wanted = arguments.glob(pattern)
+        found = listing.variables(self._raw, self._place(session_id), wanted)
         return [shown.variable(record) for record in found]
 
     def update_variable(
@@ -314,6 +316,8 @@ class SessionStore:
         `register_variable` and `get_variable`; the old value stays then.
         """
         place = self._place(session_id)
+        if expected_version is not None:
+            expected_version = arguments.version_of("expected_version", expected_version)
         return self._changes.update(place, {name: value}, {name: expected_version})[name]
 
     def update_variables(
@@ -324,7 +328,7 @@ class SessionStore:
         ``atomic``: all of them in one step, or none and an exception. Otherwise each on its
         own, and what would have been raised for a name stands in the place of its version.
         """
-        place = self._place(session_id)
+        place, values = self._place(session_id), arguments.new_values(values)
         if atomic:
             return dict(self._changes.update(place, values, {}))
         self._raw.touch(place)
@@ -369,8 +373,8 @@ class SessionStore:
 
         Raises `VersionConflict` where that version is not kept, and as `update_variable`.
         """
-        key = self._keys.variable(name)
-        return self._changes.roll_back(self._place(session_id), key, version)
+        place, key = self._place(session_id), self._keys.variable(name)
+        return self._changes.roll_back(place, key, arguments.version_of("version", version))
 
     def watch(
         self,
@@ -430,7 +434,7 @@ class SessionStore:
 
     def list_programs(self, session_id: str | None, pattern: str = "*") -> list[str]:
         """The names that match a glob, in the order of creation. Raises `SessionNotFound`."""
-        return self._programs.names(session_id, pattern)
+        return self._programs.names(session_id, arguments.glob(pattern))
 
     def delete_program(self, session_id: str | None, name: str) -> None:
         """Delete a program. Raises `SessionNotFound`, `VariableNotFound`."""
