@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from .config import PoolConfig, RestartPolicy, StoreConfig
     from .pool import Pool, WorkerInfo
     from .session import Session, SessionContext
+    from .store.history import OldValue
     from .store.records import SessionInfo, Variable
     from .store.session_store import SessionStore
+    from .store.stats import StoreStats
+    from .store.watch import Change
     from .values.registry import register_type
 
 __all__ = [
     "Adapter",
+    "Change",
+    "OldValue",
     "Pool",
     "PoolConfig",
     "RestartPolicy",
@@ -36,6 +41,7 @@ __all__ = [
     "SessionInfo",
     "SessionStore",
     "StoreConfig",
+    "StoreStats",
     "ToolSpec",
     "Variable",
     "WorkerInfo",
@@ -50,6 +56,8 @@ __version__ = "0.1.0"
 #: Where each public name is defined.
 _HOMES = {
     "Adapter": "adapter",
+    "Change": "store.watch",
+    "OldValue": "store.history",
     "Pool": "pool",
     "PoolConfig": "config",
     "RestartPolicy": "config",
@@ -58,6 +66,7 @@ _HOMES = {
     "SessionInfo": "store.records",
     "SessionStore": "store.session_store",
     "StoreConfig": "config",
+    "StoreStats": "store.stats",
     "ToolSpec": "adapter",
     "Variable": "store.records",
     "WorkerInfo": "pool",

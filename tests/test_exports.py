@@ -92,6 +92,18 @@ for name in snakepit_mp.__all__:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_a_store_returns_has_a_public_name() -> None:
+    with snakepit_mp.SessionStore(snakepit_mp.StoreConfig(max_bytes=1 << 20)) as store:
+        assert type(store.create_session("s")) is snakepit_mp.SessionInfo
+        assert type(store.register_variable("s", "x", None, 1)) is snakepit_mp.Variable
+        assert type(store.stats()) is snakepit_mp.StoreStats
+        [old] = store.history("s", "x")
+        assert type(old) is snakepit_mp.OldValue
+        changes = store.watch("s", timeout=0)
+        store.update_variable("s", "x", 2)
+        assert type(next(changes)) is snakepit_mp.Change
+
+
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="Poool"):
         _ = snakepit_mp.Poool
