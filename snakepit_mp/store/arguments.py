@@ -24,8 +24,8 @@ __all__ = [
 _SECOND = 10**9
 #: In seconds: longer than any machine runs, and still a time that can be reckoned with.
 _LONGEST = 1 << 33
-#: More than a word holds, or one less: it is stored plus one.
-_NO_NUMBER = (1 << 63) - 1
+#: What a word of the store holds at most, where it must not be negative.
+_MOST = (1 << 63) - 1
 
 
 def name_of(what: str, name: Any) -> str:
@@ -43,7 +43,7 @@ def lifetime(ttl: float | None) -> int:
         return 0
     if not _is_number(ttl) or not ttl > 0:
         raise ConfigError(f"ttl must be a number of seconds above 0, not {ttl!r}")
-    return max(int(min(ttl, _LONGEST) * _SECOND), 1)
+    return max(int(ttl * _SECOND), 1) if ttl < _LONGEST else _MOST
 
 
 def history_count(count: Any) -> int:
@@ -72,7 +72,7 @@ def version_of(what: str, number: Any) -> int:
 def worker_number(number: Any) -> int:
     """The number of a worker."""
     found = _integer("a worker's number", number)
-    if not 0 <= found < _NO_NUMBER:
+    if not 0 <= found < _MOST:  # it is stored plus one
         raise ConfigError(f"a worker's number must be at least 0 and below 2**63 - 1, not {found}")
     return found
 
