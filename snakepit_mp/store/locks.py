@@ -167,6 +167,7 @@ class LockFile:
                 raise faults.busy(index, self.timeout)
             descriptor = self.descriptor  # a copy: whoever closes it waits for this thread
             if descriptor < 0:
+                self._threads[index].release()  # here: there is nothing left to unlock
                 raise faults.closed()
             if how == SHARED and self.waiting[index]:
                 self._let_writers_pass(index)
