@@ -25,6 +25,7 @@ __all__ = [
     "Words",
     "content",
     "header",
+    "header_words",
     "kind_of",
     "length_of",
     "payload_of",
@@ -57,14 +58,20 @@ def length_of(words: Words, block: int) -> int:
     return words[block + B_KIND] & _LENGTH_MASK
 
 
+def header_words(length: int) -> int:
+    """Words before the payload of that length."""
+    return RUN_HEADER if length > SMALL_MOST else SMALL_HEADER
+
+
 def payload_of(words: Words, block: int) -> int:
     """The word where the payload begins."""
-    return block + (RUN_HEADER if length_of(words, block) > SMALL_MOST else SMALL_HEADER)
+    return block + header_words(length_of(words, block))
 
 
 def content(segment: Segment, block: int) -> bytes:
     """A private copy of the payload."""
-    return _copy(segment, payload_of(segment.words, block), length_of(segment.words, block))
+    length = length_of(segment.words, block)
+    return _copy(segment, block + header_words(length), length)
 
 
 def record_of(segment: Segment, block: int) -> bytes:

@@ -10,12 +10,19 @@ The word only rises, so a reader of the compiled twin sees that something has ch
 from __future__ import annotations
 
 from array import array
+from itertools import chain
 
 from . import crashpoints, faults
 from .layout import PAGE_WORDS, PAGES
 from .segment import Segment
 
 __all__ = ["RedoLog", "Transaction"]
+
+#: The labels of a log's steps, by its owner.
+_LABELS = {
+    owner: [f"{owner}.{at}" for at in ("logged", "committed", "applying", "applied", "cleared")]
+    for owner in ("stripe", "allocator")
+}
 
 
 class Transaction:
@@ -28,8 +35,8 @@ class Transaction:
         self.writes: dict[int, int] = {}
 
     def __getitem__(self, index: int) -> int:
-        value = self.writes.get(index)
-        return self.words[index] if value is None else value
+        writes = self.writes
+        return writes[index] if index in writes else self.words[index]
 
     def __setitem__(self, index: int, value: int) -> None:
         self.writes[index] = value
@@ -50,9 +57,7 @@ class RedoLog:
         self.commit_word, self.at_word = words
         self.area = area
         self.capacity = capacity
-        self._labels = [
-            f"{owner}.{at}" for at in ("logged", "committed", "applying", "applied", "cleared")
-        ]
+        self._labels = _LABELS[owner]
 
     @property
     def pending(self) -> bool:
@@ -62,9 +67,7 @@ class RedoLog:
     def run(self, writes: dict[int, int], area: int = 0) -> None:
         """Perform the writes, all or none. ``area`` is another place for a longer list."""
         words = self.segment.words
-        flat = array("Q", [len(writes)])
-        for item in writes.items():
-            flat.extend(item)
+        flat = array("Q", [len(writes), *chain.from_iterable(writes.items())])
         place = area or self.area
         words[place : place + len(flat)] = flat
         words[self.at_word] = area

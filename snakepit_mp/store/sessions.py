@@ -35,7 +35,15 @@ from .records import session_record
 from .segment import Segment
 from .stripe import Operation, Stripes
 
-__all__ = ["Clock", "Sessions", "is_expired", "key_of", "lookup", "name_of", "session_count"]
+__all__ = [
+    "Clock",
+    "Sessions",
+    "is_expired",
+    "is_named",
+    "lookup",
+    "name_of",
+    "session_count",
+]
 
 _LOW = (1 << 32) - 1
 #: Expired sessions that go in one commit: two entries of the log each.
@@ -63,20 +71,22 @@ def name_of(segment: Segment, record: int, lengths: int, names: int) -> bytes:
     return segment.read(record + names, length)
 
 
+def is_named(segment: Segment, record: int, lengths: int, names: int, key: bytes) -> bool:
+    """Whether ``key`` is the first name in a record."""
+    length = len(key)
+    if segment.words[record + lengths] & _LOW != length:
+        return False
+    return segment.read(record + names, length) == key
+
+
 def lookup(segment: Segment, words: Words, place: Place) -> tuple[int, int]:
     """Slot and record of a session, expired ones included, or ``(0, 0)``."""
 
     def is_it(record: int) -> bool:
-        length = segment.words[record + V_LENGTHS] & _LOW
-        return length == len(place.key) and key_of(segment, record) == place.key
+        return is_named(segment, record, V_LENGTHS, V_NAME, place.key)
 
     owner = segment.base_of(place.stripe) + S_INDEX
     return table.find(words, owner, place.digest, is_it)
-
-
-def key_of(segment: Segment, record: int) -> bytes:
-    """A session's name, as it is stored."""
-    return name_of(segment, record, V_LENGTHS, V_NAME)
 
 
 def is_expired(words: memoryview[int], record: int, now: int) -> bool:
@@ -107,7 +117,7 @@ class Sessions:
         """The record of a session that is there and alive. Raises `SessionNotFound`."""
         _, record = lookup(self._segment, words, place)
         now = self._clock.monotonic() if now is None else now
-        if record == 0 or self._expired(record, now):
+        if record == 0 or is_expired(self._segment.words, record, now):
             raise faults.session_not_found(place)
         return record
 
@@ -122,10 +132,12 @@ class Sessions:
         return record
 
     def change(self, operation: Operation, place: Place) -> int:
-        """The same for an operation that will change its variables."""
-        record = self.find(operation, place)
-        self._segment.words[record + V_ACCESSED] = self._clock.monotonic()
-        self._ring_if_watched(operation, record)
+        """The same for an operation that will change its variables, and has done nothing yet."""
+        now, known = self._clock.monotonic(), operation.words
+        record = self.find(known, place, now)
+        known[record + V_ACCESSED] = now
+        if known[record + V_WATCHED] > now:
+            operation.will_ring()
         return record
 
     def _ring_if_watched(self, operation: Operation, record: int) -> None:

@@ -19,6 +19,7 @@ from ..errors import StoreBusy
 from . import crashpoints, faults, history, slabs, table
 from .blocks import kind_of, payload_of
 from .layout import (
+    ALLOCATOR_COMMIT,
     ALLOCATOR_LOCK,
     B_LINK,
     PAGE_WORDS,
@@ -164,6 +165,12 @@ class Operation(Transaction):
         self.writes.clear()
         self._discarded.clear()
         self._took = self._rings = False
+
+    def is_in_order(self) -> bool:
+        """Whether nobody died in the stripe, or in the allocator, whose log may be about it."""
+        words, base = self.words, self.base
+        logs = words[base + S_COMMIT] | words[ALLOCATOR_COMMIT]
+        return not (logs & 1 or words[base + S_PENDING] or words[base + S_GARBAGE])
 
     def recover(self) -> None:
         """Bring the stripe into order, whatever its last holder died in."""
@@ -320,7 +327,8 @@ class Writing:
         try:
             stripes.segment.require_open()
             self._operation = Operation(stripes.segment, stripes.pages, self._stripe)
-            self._operation.recover()
+            if not self._operation.is_in_order():
+                self._operation.recover()
             crashpoints.step("stripe.entered")
         except BaseException as error:
             stripes.locks.let_go(self._stripe)

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable
 
 from . import faults
-from .blocks import Words, length_of, payload_of
+from .blocks import Words, header_words, length_of, payload_of
 from .layout import (
     HASH,
     INDEX_SHIFT,
@@ -35,10 +35,11 @@ _RECORD_MASK = (1 << TAG_SHIFT) - 1
 
 def _shape(words: Words, block: int) -> tuple[int, int]:
     """The first slot, and how many there are."""
-    capacity = length_of(words, block) // WORD
+    length = length_of(words, block)
+    capacity = length // WORD
     if capacity == 0 or capacity & (capacity - 1) or capacity > words[PAGES] * PAGE_WORDS:
         raise faults.damaged(f"block {block} is no table")
-    return payload_of(words, block), capacity
+    return block + header_words(length), capacity
 
 
 def _slots(words: Words, block: int) -> list[int]:

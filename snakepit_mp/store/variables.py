@@ -30,12 +30,10 @@ from .layout import (
 from .places import Key, NewVariable, Place, Update, VariableParts
 from .records import variable_record
 from .segment import Segment
-from .sessions import Clock, Sessions, name_of
+from .sessions import Clock, Sessions, is_named, name_of
 from .stripe import Operation, Stripes
 
 __all__ = ["Variables", "parts_of"]
-
-_LOW = (1 << 32) - 1
 
 
 def parts_of(segment: Segment, record: int) -> VariableParts:
@@ -166,13 +164,14 @@ class Variables:
     def write(self, place: Place, updates: Sequence[Update]) -> list[int] | None:
         with self._stripes.writing(place.stripe) as operation:
             session = self._sessions.change(operation, place)
+            words = operation.words  # until something is written, which takes longer to ask
             records = []
             for update in updates:
-                record = self._existing(operation, session, place, update.key)
-                current = operation[record + R_VERSION]
+                record = self._existing(words, session, place, update.key)
+                current = words[record + R_VERSION]
                 if update.expected not in (0, current):
                     raise faults.version_conflict(place, update.key, current, update.expected)
-                if self._identity(operation, record) != (update.number, update.facts_version):
+                if self._identity(words, record) != (update.number, update.facts_version):
                     return None
                 records.append(record)
             versions = [
@@ -249,8 +248,7 @@ class Variables:
 
     def _by_key(self, words: Words, session: int, key: Key) -> tuple[int, int]:
         def is_it(record: int) -> bool:
-            length = self._segment.words[record + R_LENGTHS] & _LOW
-            return length == len(key.key) and self._name(record) == key.key
+            return is_named(self._segment, record, R_LENGTHS, R_NAME, key.key)
 
         return table.find(words, session + V_VARIABLES, key.digest, is_it)
 
