@@ -8,6 +8,7 @@ such blocks; without them values are encoded into bytes first.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +17,7 @@ from ..errors import CodecError
 from ..values import wire
 from ..values.arrays import array_head
 from ..values.codec import encode, encode_into, encode_size
+from . import faults
 from .layout import SMALL_MOST
 from .places import Allocation
 
@@ -46,21 +48,24 @@ def encoded(value: Any, allocate: Allocate, root: str = "value") -> bytes | Allo
 
 
 def allocate_array(
-    allocate: Allocate, shape: int | tuple[int, ...], dtype: Any
+    allocate: Allocate, shape: int | tuple[int, ...], dtype: Any, limit: int
 ) -> np.ndarray[Any, Any]:
     """An array to be filled and stored; in its block from the start if it is large.
 
-    Raises `CodecError` for a dtype that cannot be stored.
+    ``limit``: bytes that a store may hold. Raises `CodecError` for a dtype that cannot be
+    stored, `StoreFull`, and ``TypeError`` or ``ValueError`` for what is no shape.
     """
     import numpy as np
 
     kind: np.dtype[Any] = np.dtype(dtype)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = _checked_shape(shape)
+    nbytes = math.prod(shape) * kind.itemsize
+    if nbytes > limit:
+        raise faults.store_full(nbytes, limit, 0)
     head = array_head(kind, shape, len(_VERSION_BYTE))
     if head is None:
         raise CodecError(f"an array of dtype {kind} cannot be stored")
     first = len(_VERSION_BYTE) + len(head)
-    nbytes = math.prod(shape) * kind.itemsize
     allocation = allocate(first + nbytes) if nbytes > SMALL_MOST else None
     if allocation is None:
         return np.zeros(shape, kind)
@@ -71,6 +76,17 @@ def allocate_array(
     if kind.kind in "bUV":  # not every byte is such an element
         made.view(np.uint8).fill(0)
     return made
+
+
+def _checked_shape(shape: object) -> tuple[int, ...]:
+    lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
+    try:
+        checked = tuple(map(operator.index, lengths))
+    except TypeError:
+        raise TypeError(f"shape must be an int or a tuple of ints, not {shape!r}") from None
+    if min(checked, default=0) < 0:
+        raise ValueError(f"shape must not be negative: {shape!r}")
+    return checked
 
 
 def settle(value: Any) -> None:

@@ -253,7 +253,7 @@ class SessionStore:
         written to any more. An array that no variable gets is given back when it is no
         longer referred to. Raises `CodecError` for a dtype that cannot be stored, `StoreFull`.
         """
-        return allocate_array(self._changes.allocate, shape, dtype)
+        return allocate_array(self._changes.allocate, shape, dtype, self.config.max_bytes or 0)
 
     def get_variable(self, session_id: str, name: str) -> Variable:
         """A variable by name or id. Raises `SessionNotFound`, `VariableNotFound`."""

@@ -110,6 +110,29 @@ def test_dtypes_that_cannot_be_stored(store: SessionStore) -> None:
         store.allocate(LONG, "O")
 
 
+@pytest.mark.parametrize("shape", ["3", 2.5, None, (2.5,), (3, "4")])
+def test_what_is_no_shape(store: SessionStore, shape: object) -> None:
+    with pytest.raises(TypeError, match="shape"):
+        store.allocate(shape)
+
+
+@pytest.mark.parametrize("shape", [-1, (-1, 2), (3000, -1)])
+def test_negative_shapes(store: SessionStore, shape: object) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        store.allocate(shape)
+
+
+@pytest.mark.parametrize("shape", [1 << 62, 1 << 70, (1 << 40, 1 << 40)])
+def test_shapes_beyond_everything(store: SessionStore, shape: object) -> None:
+    with pytest.raises(StoreFull):
+        store.allocate(shape)
+
+
+def test_lengths_of_numpy(store: SessionStore) -> None:
+    assert store.allocate(np.int64(5)).shape == (5,)
+    assert store.allocate([2, np.int32(3)]).shape == (2, 3)
+
+
 def test_views_stay_what_they_were(store: SessionStore, session: Session) -> None:
     session["x"] = np.full(LONG, 1.0)
     views = []
