@@ -135,27 +135,6 @@ def memory() -> Iterator[Figure]:
     yield Figure(what, f"{value / 1e6:.1f} MB", beside, "8 MB")
 
 
-def variables() -> Iterator[Figure]:
-    with (
-        Pool(workers=1, bridge=None) as pool,
-        multiprocessing.get_context("forkserver").Manager() as manager,
-        pool.session() as session,
-    ):
-        session.register_variable("x", "float", 0.5, constraints={"min": 0.0, "max": 2.0})
-        theirs = manager.dict(x=0.5)
-        for what, ours, other in (
-            ("read a float variable", lambda: session["x"], lambda: theirs["x"]),
-            (
-                "write a float variable, validated",
-                lambda: session.__setitem__("x", 0.7),
-                lambda: theirs.__setitem__("x", 0.7),
-            ),
-        ):
-            mine, peer = typical(ours, 5000), typical(other, 1000)
-            beside = f"{mine / peer:.2f} times `Manager().dict()` ({micro(peer)})"
-            yield Figure(what, micro(mine), beside)
-
-
 def main() -> None:
     bare = median(
         seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
@@ -167,7 +146,7 @@ def main() -> None:
         f"a bare interpreter starts and ends in {milli(bare)}\n"
     )
     print("| what | median | beside, in the same run | goal |\n| --- | --- | --- | --- |")
-    for figures in (calls(), starts(bare), imports(bare), memory(), variables()):
+    for figures in (calls(), starts(bare), imports(bare), memory()):
         for figure in figures:
             print(f"| {figure.what} | {figure.value} | {figure.beside} | {figure.goal} |")
 
