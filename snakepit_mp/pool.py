@@ -130,7 +130,7 @@ class Pool:
         ``command``: a tool's name, a ``@tool`` function, or a callable, which travels by
         cloudpickle. ``args``: a mapping gives keywords, a tuple or list positionals.
         ``timeout``: seconds for line, start and execution together, default the tool's,
-        else the pool's; at the deadline the worker is ended and `TaskTimeout` raised.
+        else the pool's; at the deadline `TaskTimeout` is raised and the tool interrupted.
 
         Raises what the tool raised, with the remote traceback as its cause; `ToolNotFound`,
         `InvalidArguments`, `CodecError`, `SessionNotFound` before anything is run;
@@ -155,7 +155,7 @@ class Pool:
     ) -> Future[Any]:
         """Like `execute`, but returns a future at once; blocks only while the line is full.
 
-        ``future.cancel()`` withdraws waiting work and stops running work.
+        ``future.cancel()`` withdraws waiting work and interrupts running work.
         """
         ready = self._prepare(command, args, session_id, timeout)
         return self._calls.submit(self._ticket(ready, session_id, timeout))

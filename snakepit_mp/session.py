@@ -406,7 +406,7 @@ class SessionContext(VariableMapping):
 
     ``attempt``: 1 at first, more when the call is run again after a worker's death.
     ``deadline``: when the caller gives up, on the clock of ``time.monotonic()``, or
-    ``None``. In a call without a session every variable raises `SessionNotFound`.
+    ``None``. ``cancelled``: whether it has given up. In a call without a session every variable raises `SessionNotFound`.
     """
 
     def __init__(
@@ -416,11 +416,18 @@ class SessionContext(VariableMapping):
         *,
         attempt: int = 1,
         deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
         strict: bool = False,
     ) -> None:
         super().__init__(store, session_id, strict=strict)
         self.attempt = attempt
         self.deadline = deadline
+        self._cancelled = cancelled
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for this call any more: time to stop, and to tidy up."""
+        return self._cancelled()
 
     def __repr__(self) -> str:
         return f"<SessionContext of session {self._session_id!r}, attempt {self.attempt}>"

@@ -34,10 +34,17 @@ def wait_for(event: threading.Event) -> None:
 class Context:
     """What stands in for a `SessionContext`: the facts it is made from, and variables."""
 
-    def __init__(self, session_id: str | None, attempt: int, deadline: float | None) -> None:
+    def __init__(
+        self,
+        session_id: str | None,
+        attempt: int,
+        deadline: float | None,
+        cancelled: Callable[[], bool],
+    ) -> None:
         self.session_id = session_id
         self.attempt = attempt
         self.deadline = deadline
+        self.cancelled = cancelled
 
     def __contains__(self, name: str) -> bool:
         return name == "temperature"
@@ -50,12 +57,15 @@ class RecordingStatus:
         self.page = page
         self.notes: list[tuple[str, int]] = []
 
-    def __getattr__(self, phase: str) -> Callable[[int], None]:
+    def __getattr__(self, phase: str) -> Any:
         note = getattr(self.page, phase)
 
         def record(request_id: int) -> None:
             note(request_id)
             self.notes.append((phase, request_id))
+
+        if phase in ("interrupt", "interrupted"):
+            return note
 
         return record
 

@@ -28,6 +28,7 @@ from snakepit_mp.core.events import (
     StartFailed,
     StartTimedOut,
     StopTimedOut,
+    ToolOverdue,
     WorkerExited,
     WorkerForked,
     WorkerReady,
@@ -38,6 +39,7 @@ from snakepit_mp.core.instructions import (
     FailRequest,
     GrantRequest,
     Instruction,
+    InterruptWorker,
     KillWorker,
     ReportIdle,
     ReportStopped,
@@ -208,6 +210,16 @@ class World:
         assert key in self.known, "killed without a pid"
         self.die(self.processes[key])
 
+    def _interrupt(self, one: InterruptWorker) -> None:
+        key = one.worker_id, one.incarnation
+        assert key in self.known
+        assert self.hands.get(key, one.request_id) == one.request_id
+        process = self.processes[key]
+        if process.inbox == one.request_id:  # it never enters the tool, and says so
+            process.inbox = None
+            if process.alive:
+                self.report(RequestCompleted(one.request_id, *key))
+
     def _start_timer(self, one: StartTimer) -> None:
         assert one.delay >= 0
         self.timers.append(one.event)
@@ -222,6 +234,7 @@ class World:
         assert key not in self.hands
         assert one.request_id not in self.hands.values()
         assert not process.told_to_stop
+        assert not process.has_work, "it is not free of the request before"
         assert call.deaths < POISON_AFTER
         assert call.entered == 0 or (call.request.idempotent and not call.progressed)
         assert one.attempt == call.entered + 1
@@ -374,7 +387,8 @@ class World:
         if self.proceed():
             return
         assert self.timers, "nothing can happen any more"
-        self.timers.sort(key=lambda event: isinstance(event, (StartTimedOut, StopTimedOut)))
+        late = (StartTimedOut, StopTimedOut, ToolOverdue)
+        self.timers.sort(key=lambda event: isinstance(event, late))
         self.now += 1.0
         self.tell(self.timers.pop(0))
 
@@ -407,6 +421,7 @@ _PERFORM: dict[type[Instruction], Callable[..., None]] = {
     StopForkServer: World._stop_server,
     SpawnWorker: World._spawn,
     StopWorker: World._stop_worker,
+    InterruptWorker: World._interrupt,
     KillWorker: World._kill,
     StartTimer: World._start_timer,
     GrantRequest: World._grant,

@@ -39,6 +39,7 @@ __all__ = [
     "StartTimedOut",
     "StopRequested",
     "StopTimedOut",
+    "ToolOverdue",
     "WorkerEvent",
     "WorkerExited",
     "WorkerForked",
@@ -184,6 +185,17 @@ class StopTimedOut(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolOverdue(WorkerEvent):
+    """Its caller has gone and the tool goes on (a timer the machine asked for).
+
+    First half of ``grace`` has passed; with ``final`` all of it.
+    """
+
+    request_id: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerExited(WorkerEvent):
     """The process has ended.
 
@@ -238,7 +250,10 @@ class QueueTimeExpired(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestCompleted(RequestEvent):
-    """The worker's reply, a value or the tool's exception, is here."""
+    """The worker is free of it: its reply, a value or the tool's exception, is here.
+
+    Or the tool of a request that is over has ended at last.
+    """
 
     worker_id: int
     incarnation: int

@@ -20,6 +20,7 @@ __all__ = [
     "Failure",
     "GrantRequest",
     "Instruction",
+    "InterruptWorker",
     "KillWorker",
     "ReportIdle",
     "ReportStopped",
@@ -100,6 +101,18 @@ class StopWorker(Instruction):
 
     worker_id: int
     incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptWorker(Instruction):
+    """Raise an exception in the worker's tool, if it still has this request in hand.
+
+    The request is over. `RequestCompleted` tells that the worker is free of it.
+    """
+
+    worker_id: int
+    incarnation: int
+    request_id: int
 
 
 @dataclass(frozen=True, slots=True)

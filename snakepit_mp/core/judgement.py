@@ -54,7 +54,9 @@ def _judge_report(
         return Verdict.ILLEGAL
     entry = requests.open.get(event.request_id)
     if entry is None:
-        return Verdict.LATE
+        current = event.incarnation == slot.current.number
+        ended = current and slot.current.interrupted == event.request_id
+        return Verdict.NEWS if ended and isinstance(event, RequestCompleted) else Verdict.LATE
     if event.incarnation == slot.current.number and slot.state not in DEAD_STATES:
         mine = slot.current.request_id == event.request_id
         return Verdict.NEWS if mine else Verdict.ILLEGAL

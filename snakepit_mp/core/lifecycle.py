@@ -10,7 +10,7 @@ What moves a slot is either an event from outside (`events`) or a *decision* of 
 itself (below). Whatever is not in the table is illegal: it raises `InvalidTransition` and
 changes nothing. The diagram in the documentation is printed from the table.
 
-Three rules explain its shape.
+Four rules explain its shape.
 
 1. *No process, no news.* In STOPPED, BACKOFF and FAILED there is no process, so every report
    about one is late. It is ignored, not illegal: an exit is seen through a pidfd, by the fork
@@ -22,6 +22,8 @@ Three rules explain its shape.
 3. *STOPPING has no way back.* A worker that was ordered to end, politely or by force, takes
    no request any more, even if it comes to be ready, or turns out to be well, in that moment.
    Only its end matters. It has no request in hand.
+4. *INTERRUPTING has a request that nobody waits for.* It was answered already, by a time-out or
+   a cancellation; the worker takes the next one when its tool has stopped.
 
 SPAWNING begins before the fork server is asked and waits there for a server. It ends with the
 answer to the fork, so that no request is ever granted to a process that could not be killed,
@@ -46,6 +48,7 @@ from .events import (
     StartFailed,
     StartTimedOut,
     StopTimedOut,
+    ToolOverdue,
     WorkerExited,
     WorkerForked,
     WorkerReady,
@@ -56,6 +59,7 @@ __all__ = [
     "SERVING_STATES",
     "TRANSITIONS",
     "InvalidTransition",
+    "RequestAbandoned",
     "RequestGranted",
     "RestartDelayed",
     "RestartDenied",
@@ -76,6 +80,7 @@ class WorkerState(StrEnum):
     CONNECTING = auto()
     READY = auto()
     EXECUTING = auto()
+    INTERRUPTING = auto()
     STOPPING = auto()
     BACKOFF = auto()
     FAILED = auto()
@@ -98,8 +103,13 @@ class RequestGranted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestAbandoned(Event):
+    """Its request is over, though its tool may go on: it is told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerCondemned(Event):
-    """It has to end: the pool stops, or its request was cancelled, or its parent is dead."""
+    """It has to end: the pool stops, or its tool does not, or its parent is dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +163,16 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
     },
     _S.EXECUTING: {
         RequestCompleted: _S.READY,
+        RequestAbandoned: _S.INTERRUPTING,
         LaneBroke: _S.EXECUTING,
         StartTimedOut: _S.EXECUTING,
+        WorkerExited: _S.STOPPED,
+        WorkerCondemned: _S.STOPPING,
+    },
+    _S.INTERRUPTING: {
+        RequestCompleted: _S.READY,
+        ToolOverdue: _S.INTERRUPTING,
+        StartTimedOut: _S.INTERRUPTING,
         WorkerExited: _S.STOPPED,
         WorkerCondemned: _S.STOPPING,
     },
@@ -181,7 +199,7 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
 DEAD_STATES = frozenset({_S.STOPPED, _S.BACKOFF, _S.FAILED})
 
 #: The worker takes requests, now or when it has finished the one in hand.
-SERVING_STATES = frozenset({_S.READY, _S.EXECUTING})
+SERVING_STATES = frozenset({_S.READY, _S.EXECUTING, _S.INTERRUPTING})
 
 
 class InvalidTransition(RuntimeError):

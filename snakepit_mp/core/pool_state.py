@@ -205,8 +205,10 @@ class PoolState:
         return self._requests.submit(event.request)
 
     def _completed(self, event: RequestCompleted, now: float) -> list[Instruction]:
-        if self.request_in_hand(event.worker_id, event.incarnation) == event.request_id:
+        if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
             self._supervisor.release(event)
+        if event.request_id not in self._requests.open:
+            return []  # it was answered before its tool had ended
         return self._requests.complete(event.request_id)
 
     def _progressed(self, event: RequestProgressed, now: float) -> list[Instruction]:
@@ -230,12 +232,12 @@ class PoolState:
         return self._requests.fail(event.request_id, failure)
 
     def _end_request(self, request_id: int, failure: Failure) -> list[Instruction]:
-        """The kill comes first: the caller may rely on it when it gets its answer."""
+        """The order to stop comes first: it is under way when the caller gets its answer."""
         worker_id = self._requests.open[request_id].worker_id
         instructions: list[Instruction] = []
         if worker_id is not None:
             slot = self._supervisor.slots[worker_id]
-            instructions += self._supervisor.kill_executing(slot)
+            instructions += self._supervisor.interrupt(slot, request_id)
         return instructions + self._requests.fail(request_id, failure)
 
     # --- reactions: workers ---
@@ -265,7 +267,7 @@ class PoolState:
         if not self._needed():
             instructions += self._supervisor.wind_down()
         instructions += self._supervisor.ensure_server(now)
-        if self._draining and not self._requests.open:
+        if self._draining and not self._requests.open and not self._supervisor.interrupting:
             self._draining = False
             instructions.append(ReportIdle())
         if self._closing and not self._reported and not self._requests.open:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .events import Event, RestartDue, SpawnFailed, SpawnLost, WorkerEvent, WorkerForked
+from .events import (
+    Event,
+    RestartDue,
+    SpawnFailed,
+    SpawnLost,
+    ToolOverdue,
+    WorkerEvent,
+    WorkerForked,
+)
 from .lifecycle import DEAD_STATES, InvalidTransition, Verdict, WorkerState, successor
 from .restart import RestartIntensity
 
@@ -25,6 +33,7 @@ class Incarnation:
     announced: bool = False  # it said it was ready before its fork was answered
     cause: BaseException | None = None  # what its start raised
     request_id: int | None = None  # in hand
+    interrupted: int | None = None  # the request that is over, though its tool is not
     tasks: int = 0  # requests completed
     served: bool = False  # it was granted something
     killed: bool = False  # no need to kill it again
@@ -66,6 +75,8 @@ class Slot:
             return Verdict.ILLEGAL
         if event.incarnation < self.current.number or self.state in DEAD_STATES:
             return Verdict.LATE
+        if isinstance(event, ToolOverdue):
+            return Verdict.NEWS if self.current.interrupted == event.request_id else Verdict.LATE
         if successor(self.state, type(event)) is None or self.current.generation == 0:
             return Verdict.ILLEGAL
         if isinstance(event, _ANSWERS) and not self.unanswered:

@@ -33,14 +33,23 @@ from .events import (
     StartFailed,
     StartTimedOut,
     StopTimedOut,
+    ToolOverdue,
     WorkerEvent,
     WorkerExited,
     WorkerForked,
     WorkerReady,
 )
 from .fork_server import ForkServerRecord, ForkServerState
-from .instructions import Instruction, KillWorker, SpawnWorker, StartTimer, StopWorker
+from .instructions import (
+    Instruction,
+    InterruptWorker,
+    KillWorker,
+    SpawnWorker,
+    StartTimer,
+    StopWorker,
+)
 from .lifecycle import (
+    RequestAbandoned,
     RequestGranted,
     RestartDelayed,
     RestartDenied,
@@ -55,6 +64,7 @@ __all__ = ["Supervisor"]
 
 _S = WorkerState
 _OVER = frozenset({_S.STOPPED, _S.FAILED})
+_WITH_PROCESS = frozenset({_S.CONNECTING, _S.READY, _S.EXECUTING, _S.INTERRUPTING})
 
 
 class Supervisor:
@@ -90,9 +100,20 @@ class Supervisor:
     def slot(self, worker_id: int) -> Slot | None:
         return self.slots[worker_id] if 0 <= worker_id < len(self.slots) else None
 
+    @property
+    def interrupting(self) -> bool:
+        """A tool runs whose request is over."""
+        return any(slot.state is _S.INTERRUPTING for slot in self.slots)
+
     def request_in_hand(self, worker_id: int, incarnation: int) -> int | None:
         current = self.slots[worker_id].current
         return current.request_id if current.number == incarnation else None
+
+    def holds(self, request_id: int, worker_id: int, incarnation: int) -> bool:
+        """Whether this incarnation has the request, or what is left of it."""
+        current = self.slots[worker_id].current
+        mine = current.number == incarnation
+        return mine and request_id in (current.request_id, current.interrupted)
 
     # --- the fork server ---
 
@@ -235,15 +256,34 @@ class Supervisor:
     def release(self, event: RequestCompleted) -> None:
         slot = self.slots[event.worker_id]
         slot.step(event)
-        slot.current.request_id = None
+        slot.current.request_id = slot.current.interrupted = None
         slot.current.tasks += 1
         if slot.current.killed:
             slot.step(WorkerCondemned())
         else:
             self.idle.add(slot.worker_id)
 
-    def kill_executing(self, slot: Slot) -> list[Instruction]:
-        """Its request is over, but the tool may go on: end it."""
+    def interrupt(self, slot: Slot, request_id: int) -> list[Instruction]:
+        """Its request is over, but the tool may go on: stop it, after ``grace`` by force."""
+        if slot.current.killed or self._grace == 0:
+            return self._kill_overdue(slot)
+        slot.step(RequestAbandoned())
+        slot.current.request_id = None
+        slot.current.interrupted = request_id
+        key = slot.worker_id, slot.current.number
+        return [
+            InterruptWorker(*key, request_id),
+            StartTimer(self._grace / 2, ToolOverdue(*key, request_id, final=False)),
+            StartTimer(self._grace, ToolOverdue(*key, request_id, final=True)),
+        ]
+
+    def _tool_overdue(self, slot: Slot, event: ToolOverdue, now: float) -> list[Instruction]:
+        slot.step(event)
+        if event.final:
+            return self._kill_overdue(slot)
+        return [InterruptWorker(event.worker_id, event.incarnation, event.request_id)]
+
+    def _kill_overdue(self, slot: Slot) -> list[Instruction]:
         slot.current.ordered = True
         self._condemn(slot)
         return self._kill(slot)
@@ -283,7 +323,7 @@ class Supervisor:
         instructions: list[Instruction] = []
         for slot in self.slots:
             slot.current.ordered = True
-            if slot.state in (_S.CONNECTING, _S.READY, _S.EXECUTING):
+            if slot.state in _WITH_PROCESS:
                 self._condemn(slot)
             if slot.state is _S.STOPPING and slot.current.pid is not None:
                 instructions += self._kill(slot)
@@ -296,7 +336,7 @@ class Supervisor:
     def _condemn(self, slot: Slot) -> None:
         self.idle.discard(slot.worker_id)
         slot.step(WorkerCondemned())
-        slot.current.request_id = None
+        slot.current.request_id = slot.current.interrupted = None
 
     def _kill(self, slot: Slot) -> list[Instruction]:
         if slot.current.killed:
@@ -314,7 +354,7 @@ class Supervisor:
 
     def _ended(self, slot: Slot, now: float) -> list[Instruction]:
         current = slot.current
-        current.pid = current.request_id = None
+        current.pid = current.request_id = current.interrupted = None
         if not self._needed():
             return []
         if self.server.state is ForkServerState.FAILED:
@@ -365,6 +405,7 @@ _HANDLERS: dict[type[WorkerEvent], Callable[..., list[Instruction]]] = {
     StartFailed: Supervisor._start_failed,
     StartTimedOut: Supervisor._start_timed_out,
     StopTimedOut: Supervisor._stop_timed_out,
+    ToolOverdue: Supervisor._tool_overdue,
     WorkerExited: Supervisor._exited,
     RestartDue: Supervisor._restart_due,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ import grpc
 from ..bridge import snakepit_bridge_pb2 as pb
 from ..bridge.snakepit_bridge_pb2_grpc import BridgeServiceStub
 from ..errors import CodecError
-from .lane import Lane, LaneBroken, LaneTimeout
+from .lane import FrameStream, Lane, LaneBroken, LaneTimeout
 
 __all__ = ["MAX_FRAME", "TOKEN_KEY", "GrpcLane"]
 
@@ -75,19 +75,9 @@ class GrpcLane(Lane):
             return
         rpc.add_done_callback(partial(self._hand_over, done))
 
-    def stream(self, frame: bytes) -> Iterator[bytes]:
-        rpc = self._start(self._stub.ExecuteStreamingTool, frame)
-        try:
-            for chunk in rpc:
-                yield chunk.data
-                if chunk.is_final:
-                    return
-        except grpc.RpcError as error:
-            raise _broken(rpc) from error
-        finally:
-            rpc.cancel()
-            self._forget(rpc)
-        raise LaneBroken("the stream ended without its last frame")
+    def stream(self, frame: bytes) -> FrameStream:
+        start = partial(self._start, self._stub.ExecuteStreamingTool, frame)
+        return _GrpcStream(start, self._forget)
 
     def cancel(self) -> None:
         with self._lock:
@@ -131,6 +121,48 @@ class GrpcLane(Lane):
         except LaneBroken as error:
             outcome = error
         done(outcome)
+
+
+class _GrpcStream(FrameStream):
+    """The chunks of a server stream, which begins when the first one is asked for."""
+
+    def __init__(self, start: Callable[[], Any], forget: Callable[[Any], None]) -> None:
+        self._start = start
+        self._forget = forget
+        self._rpc: Any = None
+        self._ended = False
+        self._closed = False
+
+    def __next__(self) -> bytes:
+        if self._ended:
+            raise StopIteration
+        if self._rpc is None and not self._closed:
+            self._rpc = self._start()
+        if self._closed:  # maybe in that moment, by another thread
+            self.close()
+            raise LaneBroken("the stream was closed")
+        try:
+            chunk = next(self._rpc)
+        except StopIteration:
+            self.close()
+            raise LaneBroken("the stream ended without its last frame") from None
+        except grpc.RpcError as error:
+            self.close()
+            raise _broken(self._rpc) from error
+        except BaseException:
+            self.close()
+            raise
+        if chunk.is_final:
+            self._ended = True
+            self.close()
+        data: bytes = chunk.data
+        return data
+
+    def close(self) -> None:
+        self._closed = True
+        if self._rpc is not None:
+            self._rpc.cancel()  # without effect after its end
+            self._forget(self._rpc)
 
 
 def _reply_of(rpc: Any) -> bytes:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-__all__ = ["Lane", "LaneBroken", "LaneTimeout"]
+__all__ = ["FrameStream", "Lane", "LaneBroken", "LaneTimeout"]
 
 
 class LaneBroken(Exception):
@@ -15,6 +15,15 @@ class LaneBroken(Exception):
 
 class LaneTimeout(Exception):
     """The deadline passed before the reply came; the worker may still be running the call."""
+
+
+class FrameStream(Iterator[bytes], ABC):
+    """The reply frames of one call, the last one END or ERROR."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the tool, if it has not ended. May be called in any thread: whoever waits for
+        the next frame gets `LaneBroken`. A second call does nothing."""
 
 
 class Lane(ABC):
@@ -45,11 +54,10 @@ class Lane(ABC):
         """
 
     @abstractmethod
-    def stream(self, frame: bytes) -> Iterator[bytes]:
-        """Send a frame and yield reply frames, the last one END or ERROR.
+    def stream(self, frame: bytes) -> FrameStream:
+        """Send a frame; the reply frames as they come, `LaneBroken` when the transport fails.
 
-        The worker stays only a bounded number of items ahead of the consumer. Closing the
-        iterator early stops the tool; `LaneBroken` when the transport fails.
+        The worker stays only a bounded number of items ahead of the consumer.
         """
 
     @abstractmethod

@@ -1,30 +1,38 @@
-"""How far has a worker come with the request in its hands?
+"""How far has a worker come with the request in its hands, and is it to stop?
 
-One page of shared memory per incarnation, written by the worker alone and read by the
-application, also after the worker was killed. The request's number and its phase share one
-aligned word, so that one store changes both: a reader never sees one without the other.
+One page of shared memory per incarnation, also read after the worker was killed. The worker
+notes the request's number and its phase in one aligned word, so that one store changes both:
+a reader never sees one without the other. The application writes one word of its own: the
+number of the request whose tool is to stop.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import signal
 import tempfile
 
 from ..core.events import Phase
 
-__all__ = ["Phase", "StatusPage"]
+__all__ = ["INTERRUPT_SIGNAL", "Phase", "StatusPage"]
+
+#: Tells a worker to look at `StatusPage.interrupted`. A real-time signal, since the others
+#: belong to the tools; there are none on macOS.
+INTERRUPT_SIGNAL = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+
+_NOTE, _INTERRUPTED, _WORDS = range(3)
 
 
 class StatusPage:
     """The page, mapped here; ``fd`` is the memory file that another process attaches."""
 
-    __slots__ = ("_map", "_word", "fd")
+    __slots__ = ("_map", "_words", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._map = mmap.mmap(fd, mmap.PAGESIZE)
-        self._word = memoryview(self._map).cast("Q")[:1]
+        self._words = memoryview(self._map).cast("Q")[:_WORDS]
 
     @classmethod
     def create(cls) -> StatusPage:
@@ -56,20 +64,28 @@ class StatusPage:
 
     def read(self) -> tuple[int, Phase]:
         """The request noted last and its phase; ``(0, IDLE)`` if there was none."""
-        word = self._word[0]
+        word = self._words[_NOTE]
         return word >> 2, Phase(word & 3)
+
+    def interrupt(self, request_id: int) -> None:
+        """Note, as the application, that the tool of this request is to stop."""
+        self._words[_INTERRUPTED] = request_id
+
+    def interrupted(self) -> int:
+        """The request whose tool is to stop; 0 if there was none yet."""
+        return self._words[_INTERRUPTED]
 
     def close(self) -> None:
         """Unmap the page and close its descriptor; a second call does nothing."""
         if self.fd < 0:
             return
-        self._word.release()
+        self._words.release()
         self._map.close()
         os.close(self.fd)
         self.fd = -1
 
     def _note(self, request_id: int, phase: Phase) -> None:
-        self._word[0] = request_id << 2 | phase
+        self._words[_NOTE] = request_id << 2 | phase
 
 
 def _memory_file() -> int:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ..core import events
 from ..errors import CodecError
 from ..lanes import envelope
 from ..lanes.envelope import Kind, Reply
-from ..lanes.lane import LaneBroken, LaneTimeout
+from ..lanes.lane import FrameStream, LaneBroken, LaneTimeout
 from .engine import Engine
 from .waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket
 from .watcher import Timer
@@ -214,7 +214,7 @@ class Calls:
 class _ItemClock:
     """A stream of frames of which each must come within the ticket's time-out."""
 
-    def __init__(self, engine: Engine, ticket: Ticket, frames: Iterator[bytes]) -> None:
+    def __init__(self, engine: Engine, ticket: Ticket, frames: FrameStream) -> None:
         self._engine = engine
         self._ticket = ticket
         self._frames = frames
@@ -222,15 +222,18 @@ class _ItemClock:
     def __next__(self) -> bytes:
         if self._ticket.timeout is None:
             return next(self._frames)
-        expired = events.DeadlineExpired(self._ticket.request_id)
-        timer = self._engine.watcher.after(self._ticket.timeout, _handling(self._engine, expired))
+        timer = self._engine.watcher.after(self._ticket.timeout, self._expire)
         try:
             return next(self._frames)
         finally:
             timer.cancel()
 
+    def _expire(self) -> None:
+        self._engine.handle(events.DeadlineExpired(self._ticket.request_id))
+        self._frames.close()  # whoever waits for the item wakes, and finds the failure
+
     def close(self) -> None:
-        self._frames.close()  # type: ignore[attr-defined]  # lanes give generators
+        self._frames.close()
 
 
 class _Place:
@@ -272,10 +275,9 @@ class _Place:
         self._engine.forget(ticket.request_id)
 
     def _wind_down(self, ticket: Ticket, stream: _ItemClock) -> None:
-        """Left early: the worker tells when its generator has ended, or it is killed."""
+        """Left early: the tool is closed if it yields, or is interrupted, or killed."""
         stream.close()
-        cancelled = events.RequestCancelled(ticket.request_id)
-        self._engine.watcher.after(self._engine.config.grace, _handling(self._engine, cancelled))
+        self._engine.handle(events.RequestCancelled(ticket.request_id))
 
 
 def _submitted(ticket: Ticket) -> events.RequestSubmitted:

@@ -23,11 +23,9 @@ from ..config import PoolConfig
 from ..core import events, instructions
 from ..core.pool_state import Counters, PoolState, WorkerRow
 from ..errors import PoolClosed, PoolError
-from ..lanes.frames import recv_frame, send_frame
 from ..telemetry.logs import logger
-from ..values import codec
 from .callbacks import CallbackThread
-from .cleanup import SocketDirectory, end_at_exit, kill_group
+from .cleanup import SocketDirectory, end_at_exit
 from .diagnosis import Deathbook, explained
 from .forkserver import (
     Exited,
@@ -41,15 +39,27 @@ from .forkserver import (
 from .incarnation import ExitStatus, Incarnation
 from .plan import ForkPlan
 from .waiter import Grant, Waiter
-from .watcher import Watcher, closing
+from .watcher import Watcher
+from .workers import Workers
 
 __all__ = ["Engine"]
-
-Key = tuple[int, int]
 
 
 def _jitter() -> float:
     return random.uniform(-1.0, 1.0)  # noqa: S311 (it spreads restarts, it keeps no secret)
+
+
+def _brain(config: PoolConfig) -> PoolState:
+    return PoolState(
+        workers=config.workers,
+        queue_size=config.queue_size,
+        on_full=config.on_full,
+        restart=config.restart,
+        poison_after=config.poison_after,
+        start_timeout=config.start_timeout,
+        grace=config.grace,
+        jitter=_jitter,
+    )
 
 
 class Engine:
@@ -66,26 +76,26 @@ class Engine:
         self.config = config
         self._plan = plan
         self._store_descriptors = store_descriptors
-        self._directory = directory
         self._on_end = on_end
         self.owner = os.getpid()
         self._lock = threading.Lock()
         self._changed = threading.Condition(threading.Lock())
-        self._state = PoolState(
-            workers=config.workers,
-            queue_size=config.queue_size,
-            on_full=config.on_full,
-            restart=config.restart,
-            poison_after=config.poison_after,
-            start_timeout=config.start_timeout,
-            grace=config.grace,
-            jitter=_jitter,
-        )
+        self._state = _brain(config)
         self.watcher = Watcher(f"snakepit-mp-{config.name}", self.abort)
         self.callbacks = CallbackThread(f"snakepit-mp-{config.name}-callbacks")
         self.deathbook = Deathbook(self.watcher)
         self._waiters: dict[int, Waiter] = {}
-        self._incarnations: dict[Key, Incarnation] = {}
+        self._workers = Workers(
+            config,
+            directory,
+            self.watcher,
+            self.deathbook,
+            lock=self._lock,
+            server=lambda: self._server,
+            decide=self._decide,
+            request_in_hand=self._state.request_in_hand,
+            learn_tools=self.learn_tools,
+        )
         self._server: ForkServer | None = None
         self._launched = False
         self._buried = 0  # the last fork server whose end was dealt with
@@ -97,9 +107,10 @@ class Engine:
         self._performers: dict[type, Callable[[Any], None]] = {
             instructions.StartForkServer: self._start_fork_server,
             instructions.StopForkServer: self._stop_fork_server,
-            instructions.SpawnWorker: self._spawn_worker,
-            instructions.StopWorker: self._stop_worker,
-            instructions.KillWorker: self._kill_worker,
+            instructions.SpawnWorker: self._workers.spawn,
+            instructions.StopWorker: self._workers.stop,
+            instructions.InterruptWorker: self._workers.interrupt,
+            instructions.KillWorker: self._workers.kill,
             instructions.StartTimer: self._start_timer,
             instructions.GrantRequest: self._grant_request,
             instructions.AdmitRequest: self._admit_request,
@@ -167,7 +178,7 @@ class Engine:
     def workers(self) -> list[tuple[WorkerRow, Incarnation | None]]:
         with self._lock:
             return [
-                (row, self._incarnations.get((row.worker_id, row.incarnation)))
+                (row, self._workers.get(row.worker_id, row.incarnation))
                 for row in self._state.workers()
             ]
 
@@ -239,54 +250,6 @@ class Engine:
             server.stop()
             self.watcher.after(self.config.grace, server.kill)
 
-    def _spawn_worker(self, instruction: instructions.SpawnWorker) -> None:
-        worker_id, number = instruction.worker_id, instruction.incarnation
-        path = self._directory.socket_path(worker_id, number)
-        try:
-            incarnation, theirs = Incarnation.prepare(worker_id, number, path)
-        except OSError as error:  # no descriptors are left; there may be some later
-            self.handle(events.SpawnFailed(worker_id, number, error))
-            return
-        with self._lock:
-            server = incarnation.server = self._server
-            if server is not None:
-                self._incarnations[incarnation.key] = incarnation
-        with theirs:
-            if server is None:
-                incarnation.channel.close()
-                incarnation.close()
-                self.handle(events.SpawnLost(worker_id, number))
-                return
-            self.watcher.watch(
-                incarnation.channel.fileno(), functools.partial(self._worker_speaks, incarnation)
-            )
-            try:
-                server.spawn(
-                    worker_id,
-                    number,
-                    channel_fd=theirs.fileno(),
-                    status_fd=incarnation.status.fd,
-                    socket_path=path,
-                    token=incarnation.token,
-                )
-            except OSError as error:
-                # It is dying; its end, which the watcher sees, also settles this request.
-                logger.debug("fork server takes no request any more: %s", error)
-
-    def _stop_worker(self, instruction: instructions.StopWorker) -> None:
-        incarnation = self._incarnations.get((instruction.worker_id, instruction.incarnation))
-        if incarnation is None:
-            return
-        try:
-            send_frame(incarnation.channel, codec.encode({"command": "stop"}))
-        except OSError as error:
-            logger.debug("worker %d is gone already: %s", instruction.worker_id, error)
-
-    def _kill_worker(self, instruction: instructions.KillWorker) -> None:
-        incarnation = self._incarnations.get((instruction.worker_id, instruction.incarnation))
-        if incarnation is not None and incarnation.pid is not None:
-            kill_group(incarnation.pid)
-
     def _start_timer(self, instruction: instructions.StartTimer) -> None:
         event = instruction.event
         self.watcher.after(instruction.delay, lambda: self.handle(event))
@@ -294,7 +257,7 @@ class Engine:
     def _grant_request(self, instruction: instructions.GrantRequest) -> None:
         key = (instruction.worker_id, instruction.incarnation)
         waiter = self._waiters.get(instruction.request_id)
-        incarnation = self._incarnations.get(key)
+        incarnation = self._workers.get(*key)
         if incarnation is None or incarnation.lane is None:
             return  # it died in between; that event settles the request
         grant = Grant(*key, instruction.attempt, incarnation.lane)
@@ -341,39 +304,19 @@ class Engine:
             self.handle(events.ForkServerLost(generation, message.error, permanent=True))
             server.kill()
         elif isinstance(message, Forked):
-            self._worker_forked(message)
+            self._workers.forked(message)
         elif isinstance(message, ForkRefused):
-            self._fork_refused(message)
+            self._workers.refused(message)
         elif isinstance(message, Exited):
             key = (message.worker_id, message.incarnation)
             self.deathbook.status(key, ExitStatus(message.exit_code, message.signal))
-            self._worker_exited(key)
+            self._workers.exited(key)
         elif isinstance(message, Stopped):
             logger.warning(
                 "worker %d was %s by a signal",
                 message.worker_id,
                 "stopped" if message.stopped else "continued",
             )
-
-    def _worker_forked(self, message: Forked) -> None:
-        key = (message.worker_id, message.incarnation)
-        with self._lock:
-            incarnation = self._incarnations.get(key)
-            if incarnation is not None:
-                incarnation.pid, incarnation.pidfd = message.pid, message.pidfd
-        if incarnation is None:
-            closing(message.pidfd)()
-            return
-        self.watcher.watch(message.pidfd, functools.partial(self._worker_exited, key))
-        self.handle(events.WorkerForked(*key, message.pid))
-
-    def _fork_refused(self, message: ForkRefused) -> None:
-        key = (message.worker_id, message.incarnation)
-        with self._lock:
-            incarnation = self._incarnations.pop(key, None)
-        if incarnation is not None:
-            self._let_go(incarnation)
-            self.handle(events.SpawnFailed(*key, message.error))
 
     def _server_gone(self, server: ForkServer, generation: int) -> None:
         """The fork server is dead: so are its workers, by the kernel; their groups are ours."""
@@ -388,65 +331,9 @@ class Engine:
         with self._lock:
             if self._server is server:
                 self._server = None
-            orphans = [i for i in self._incarnations.values() if i.server is server]
-            lost = [i for i in orphans if i.pid is None]
-            for incarnation in lost:
-                del self._incarnations[incarnation.key]
-        for incarnation in orphans:
-            if incarnation.pid is not None:
-                kill_group(incarnation.pid)
-        for incarnation in lost:
-            self._let_go(incarnation)
-            self.handle(events.SpawnLost(*incarnation.key))
+        self._workers.orphaned(server)
         if self._ending:
             self.watcher.call(self._end)
-
-    def _worker_speaks(self, incarnation: Incarnation) -> None:
-        try:
-            received = recv_frame(incarnation.channel)
-            if received is None:
-                # Its exit is noticed elsewhere; a closed channel would only make a busy loop.
-                self.watcher.release(incarnation.channel.fileno(), lambda: None)
-                return
-            told = incarnation.understand(received[0], self.config.allow_pickle)
-        except (OSError, ValueError, TypeError, LookupError) as error:
-            # A tool may have written to a descriptor that was not its own.
-            logger.error(
-                "worker %d talks nonsense, and is killed: %r", incarnation.worker_id, error
-            )
-            self.watcher.release(incarnation.channel.fileno(), lambda: None)
-            if incarnation.pid is not None:
-                kill_group(incarnation.pid)
-            return
-        if isinstance(told, events.Event):
-            self.handle(told)
-        elif told is not None:
-            self.learn_tools(told)
-
-    def _worker_exited(self, key: Key) -> None:
-        with self._lock:
-            incarnation = self._incarnations.get(key)
-        if incarnation is None:
-            return  # noticed already: by its pidfd, or by the fork server
-
-        def exited() -> events.Event:
-            request_id = self._state.request_in_hand(*key)
-            return events.WorkerExited(*key, incarnation.phase_of(request_id))
-
-        self.deathbook.died(key, incarnation.pid)
-        self._decide(exited)
-        with self._lock:
-            del self._incarnations[key]
-        self._let_go(incarnation)
-
-    def _let_go(self, incarnation: Incarnation) -> None:
-        if incarnation.lane is not None:
-            incarnation.lane.cancel()
-        if incarnation.pidfd is not None:
-            self.watcher.release(incarnation.pidfd, closing(incarnation.pidfd))
-        self.watcher.release(incarnation.channel.fileno(), incarnation.channel.close)
-        self.watcher.call(incarnation.close)
-        self._directory.forget(incarnation.socket_path)
 
     # -- the end -----------------------------------------------------------------------
 
@@ -465,13 +352,10 @@ class Engine:
                 return
             self._broken = cause
             waiters = list(self._waiters.values())
-            incarnations = list(self._incarnations.values())
-            self._incarnations.clear()
+            incarnations = self._workers.abort()
             server, self._server = self._server, None
         logger.error("the pool broke and ends", exc_info=cause)
         for incarnation in incarnations:
-            if incarnation.pid is not None:
-                kill_group(incarnation.pid)
             if incarnation.lane is not None:
                 incarnation.lane.cancel()
         if server is not None:
@@ -481,18 +365,10 @@ class Engine:
             error = PoolError(f"the pool broke: {cause!r}; make a new one")
             error.__cause__ = cause
             waiter.failed(error)
-        for incarnation in incarnations:
-            self._discard(incarnation)
+        self._workers.close(incarnations)
         self._on_end()
         self.callbacks.stop()
         self.watcher.stop()
         self.ended.set()
         with self._changed:
             self._changed.notify_all()
-
-    def _discard(self, incarnation: Incarnation) -> None:
-        """Close everything of it directly: the watcher may be what broke."""
-        incarnation.close()
-        incarnation.channel.close()
-        if incarnation.pidfd is not None:
-            closing(incarnation.pidfd)()

@@ -14,8 +14,10 @@ from ..core import events
 from ..errors import PoolError
 from ..lanes import envelope
 from ..lanes.lane import Lane
-from ..lanes.status import Phase, StatusPage
+from ..lanes.status import INTERRUPT_SIGNAL, Phase, StatusPage
+from ..telemetry.logs import logger
 from ..values import codec
+from .kernel import send_signal
 
 __all__ = ["ExitStatus", "Incarnation"]
 
@@ -103,6 +105,16 @@ class Incarnation:
         """How far the process came with the request; ``None`` if it never noted it."""
         noted, phase = self.status.read()
         return phase if noted == request_id else None
+
+    def interrupt(self, request_id: int) -> None:
+        """Have an exception raised in the tool, if it still runs this request."""
+        assert self.pid is not None
+        assert self.pidfd is not None
+        self.status.interrupt(request_id)
+        try:
+            send_signal(self.pidfd, self.pid, INTERRUPT_SIGNAL)
+        except OSError as error:  # too many signals are pending; it is killed in the end
+            logger.warning("worker %d cannot be interrupted: %s", self.worker_id, error)
 
     def rss(self) -> int | None:
         """Resident memory in bytes; ``None`` where it cannot be told."""

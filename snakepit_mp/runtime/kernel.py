@@ -24,6 +24,7 @@ __all__ = [
     "kill_family",
     "kill_group",
     "reap",
+    "send_signal",
     "signal_name",
     "stops",
     "thread_ids",
@@ -82,6 +83,17 @@ def exit_descriptor(pid: int) -> int:
         return os.dup(queue.fileno())
     finally:
         queue.close()
+
+
+def send_signal(descriptor: int, pid: int, number: int) -> None:
+    """Signal the process whose `exit_descriptor` this is; nothing happens if it has ended."""
+    try:
+        if sys.platform == "linux":
+            signal.pidfd_send_signal(descriptor, number)
+        else:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def thread_ids() -> set[int]:

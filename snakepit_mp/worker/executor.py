@@ -11,6 +11,7 @@ import contextvars
 import inspect
 import queue
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from types import TracebackType
@@ -20,7 +21,6 @@ from ..adapter import Adapter, ToolSpec, methods_of
 from ..errors import InvalidArguments, ToolNotFound, VariableNotFound
 from ..lanes.envelope import (
     Call,
-    Header,
     Kind,
     decode_call,
     encode_end,
@@ -30,20 +30,29 @@ from ..lanes.envelope import (
 from ..lanes.status import StatusPage
 from ..parameters import CONTEXT, with_context
 from .descent import OnlyThisProcess
+from .interrupts import Interrupted, Interrupts
 from .job import Job, JobCancelled, JobRefused
 
 __all__ = ["ContextFactory", "Executor"]
 
-#: Makes what a tool gets as ``ctx``, from the call's session id, attempt and deadline.
-ContextFactory = Callable[[str | None, int, float | None], Any]
+#: Makes what a tool gets as ``ctx``, from the call's session id, attempt and deadline, and a
+#: function that tells whether its caller has gone.
+ContextFactory = Callable[[str | None, int, float | None, Callable[[], bool]], Any]
+
+#: Requests that were withdrawn before they came; their frames may still be under way.
+_REMEMBERED_WITHDRAWALS = 256
+
+
+class _Withdrawal(int):
+    """In the inbox: the number of a request that is over, though it did not run then."""
 
 
 class Executor:
     """Runs the tools of an adapter, or callables where there is none.
 
     ``adapter`` has been started already. ``on_session`` is called with a call's session
-    before its tool, ``on_abandoned`` with the number of a streaming request whose caller
-    may have left early, when the worker is free of it. `run` belongs to the main thread;
+    before its tool, ``on_abandoned`` with the number of a request whose caller has left, or
+    may have left, when the worker is free of it. `run` belongs to the main thread;
     `submit` and `stop` may be called in any other. All of it belongs to the process that
     makes it: one that a tool forks ends with the tool's code.
     """
@@ -64,11 +73,13 @@ class Executor:
         self._on_session = on_session
         self._on_abandoned = on_abandoned
         self._allow_pickle = allow_pickle
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job | _Withdrawal | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stopping = False
         self._only_here = OnlyThisProcess()
         self._runner = asyncio.Runner()  # makes its loop when it is first used
+        self._withdrawn: deque[int] = deque(maxlen=_REMEMBERED_WITHDRAWALS)
+        self.interrupts = Interrupts(status, lambda number: self._inbox.put(_Withdrawal(number)))
 
     def submit(self, frame: bytes, *, streaming: bool = False) -> Job:
         """Have a CALL frame run. `CodecError` if it is none, `JobRefused` after `stop`."""
@@ -98,11 +109,14 @@ class Executor:
         job = self._inbox.get()
         if job is None:  # the end mark, which `stop` has put
             return False
-        if job.finished:
+        if isinstance(job, _Withdrawal):
+            self._withdrawn.append(job)
+            self._on_abandoned(int(job))
+        elif job.finished:
             self._on_abandoned(job.header.request_id)
         elif self._stopping:
             job.refuse()
-        elif job.cancelled:
+        elif job.cancelled or job.header.request_id in self._withdrawn:
             job.finish(b"")  # nobody reads it
         else:
             self._perform(job)
@@ -111,14 +125,23 @@ class Executor:
     def _perform(self, job: Job) -> None:
         request_id = job.header.request_id
         self._status.taken(request_id)
+        interrupts = self.interrupts
         try:
-            with self._only_here:
-                last = contextvars.copy_context().run(self._answer, job)
+            try:
+                interrupts.armed = request_id
+                with self._only_here:
+                    interrupts.check()
+                    last = contextvars.copy_context().run(self._answer, job)
+            finally:
+                interrupts.armed = 0
         except BaseException as error:  # noqa: BLE001 - a tool must not end its worker
+            interrupts.armed = 0  # it may have come between the tool and that step above
             BaseException.with_traceback(error, _of_the_tool(error.__traceback__))
             last = encode_error(request_id, error, allow_pickle=self._allow_pickle)
         self._status.done(request_id)
         job.finish(last)
+        if self._status.interrupted() == request_id:
+            self._on_abandoned(request_id)
 
     def _answer(self, job: Job) -> bytes:
         """The last frame of the reply."""
@@ -126,7 +149,7 @@ class Executor:
         call = decode_call(job.frame, allow_pickle=self._allow_pickle)
         if call.session_id is not None:
             self._on_session(call.session_id)
-        invoke = self._prepare(call, header)
+        invoke = self._prepare(call, job)
         self._status.entered(header.request_id)
         result = invoke()
         self._only_here.check()
@@ -137,10 +160,11 @@ class Executor:
         self._send_items(result, job)
         return encode_end(header.request_id)
 
-    def _prepare(self, call: Call, header: Header) -> Callable[[], Any]:
+    def _prepare(self, call: Call, job: Job) -> Callable[[], Any]:
         """What remains to be called; everything that can be wrong with a call shows here."""
+        make_context = partial(self._make_context, call, job)
         if call.command is None:
-            return self._prepare_callable(call, header)
+            return self._prepare_callable(call, make_context)
         if call.command not in self._methods:
             known = tuple(sorted(self._methods))
             raise ToolNotFound(
@@ -152,25 +176,39 @@ class Executor:
         spec.check_streaming(call.streaming)
         kwargs = spec.bind(call.args, call.kwargs)
         if spec.takes_context or spec.required_variables:
-            context = self._context(call.session_id, header.attempt, header.deadline)
+            context = make_context()
             _check_variables(spec, context)
             if spec.takes_context:
                 kwargs[CONTEXT] = context
         return partial(method, **kwargs)
 
-    def _prepare_callable(self, call: Call, header: Header) -> Callable[[], Any]:
+    def _prepare_callable(self, call: Call, make_context: Callable[[], Any]) -> Callable[[], Any]:
         import cloudpickle  # workers of pools with named tools do without
 
         function = cloudpickle.loads(call.function)
-        context = partial(self._context, call.session_id, header.attempt, header.deadline)
-        args, kwargs = with_context(function, call.args, call.kwargs, context)
+        args, kwargs = with_context(function, call.args, call.kwargs, make_context)
         return partial(function, *args, **kwargs)
 
+    def _make_context(self, call: Call, job: Job) -> Any:
+        request_id, attempt, deadline = job.header[1:]
+
+        def cancelled() -> bool:
+            return job.cancelled or self._status.interrupted() == request_id
+
+        return self._context(call.session_id, attempt, deadline, cancelled)
+
     def _run_async(self, awaitable: Awaitable[Any]) -> Any:
-        return self._runner.run(self._awaited(awaitable), context=contextvars.copy_context())
+        try:
+            return self._runner.run(self._awaited(awaitable), context=contextvars.copy_context())
+        except Interrupted:
+            # The loop was left in the middle of a step; closing it cancels what is in it.
+            runner, self._runner = self._runner, asyncio.Runner()
+            runner.close()
+            raise
 
     async def _awaited(self, awaitable: Awaitable[Any]) -> Any:
-        with self._only_here:  # a forked process shares the loop's descriptors: no step further
+        # A forked process shares the loop's descriptors: no step further.
+        with self._only_here, self.interrupts.cancelling():
             return await awaitable
 
     def _send_items(self, items: Any, job: Job) -> None:
@@ -195,7 +233,8 @@ class Executor:
         finally:
             close = getattr(items, "close", None)
             if close is not None:
-                close()
+                with self.interrupts.winding_down():
+                    close()
 
     async def _send_async_items(self, items: AsyncIterator[Any], job: Job) -> None:
         loop = asyncio.get_running_loop()
@@ -216,7 +255,8 @@ class Executor:
             job.when_cancelled(None)
             close = getattr(items, "aclose", None)
             if close is not None:
-                await close()
+                with self.interrupts.winding_down():
+                    await close()
 
     def _item(self, item: Any, job: Job) -> bytes:
         return encode_value(

@@ -6,17 +6,18 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from ..adapter import Adapter, tools_of
 from ..lanes.envelope import encode_error
 from ..lanes.frames import recv_frame, send_frame
-from ..lanes.status import StatusPage
+from ..lanes.status import INTERRUPT_SIGNAL, StatusPage
 from ..session import SessionContext
 from ..values import codec
 from .boot import WorkerBoot
 from .descent import OnlyThisProcess
-from .executor import Executor
+from .executor import ContextFactory, Executor
 from .servicer import WorkerServer, serve
 
 __all__ = ["run"]
@@ -72,16 +73,27 @@ def _start(boot: WorkerBoot) -> tuple[Adapter | None, Executor, WorkerServer]:
         ),
         allow_pickle=boot.allow_pickle,
     )
-    # No earlier: an adapter's start may fork, which is best done without threads.
-    threading.Thread(
-        target=_listen, args=(boot.channel, executor), name="snakepit_mp-listener", daemon=True
-    ).start()
-    return adapter, executor, serve(executor, socket_path=boot.socket_path, token=boot.token)
+    executor.interrupts.listen()
+    # Threads that begin here leave the signal to the main thread.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT_SIGNAL})
+    try:
+        # No earlier: an adapter's start may fork, which is best done without threads.
+        threading.Thread(
+            target=_listen, args=(boot.channel, executor), name="snakepit_mp-listener", daemon=True
+        ).start()
+        server = serve(executor, socket_path=boot.socket_path, token=boot.token)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {INTERRUPT_SIGNAL})
+    return adapter, executor, server
 
 
-def _contexts_of(boot: WorkerBoot) -> Any:
-    def context(session_id: str | None, attempt: int, deadline: float | None) -> SessionContext:
-        return SessionContext(boot.store, session_id, attempt=attempt, deadline=deadline)
+def _contexts_of(boot: WorkerBoot) -> ContextFactory:
+    def context(
+        session_id: str | None, attempt: int, deadline: float | None, cancelled: Callable[[], bool]
+    ) -> SessionContext:
+        return SessionContext(
+            boot.store, session_id, attempt=attempt, deadline=deadline, cancelled=cancelled
+        )
 
     return context
 

@@ -19,6 +19,7 @@ from snakepit_mp.core.events import (
     StartTimedOut,
     StopRequested,
     StopTimedOut,
+    ToolOverdue,
     WorkerExited,
     WorkerForked,
     WorkerReady,
@@ -62,7 +63,10 @@ WAYS: dict[str, Callable[[], Play]] = {
     "CONNECTING": _connecting,
     "READY": lambda: Play().up(),
     "EXECUTING": _executing,
-    "STOPPING": lambda: _after(_executing(), DeadlineExpired(1)),
+    "INTERRUPTING": lambda: _after(_executing(), DeadlineExpired(1)),
+    "STOPPING": lambda: _after(
+        _executing(), DeadlineExpired(1), ToolOverdue(0, 1, request_id=1, final=True)
+    ),
     "STOPPING, not forked": lambda: _after(Play().start(), StopRequested()),
     "BACKOFF": lambda: _after(Play().start(), SpawnFailed(0, 1, OSError())),
     "FAILED": lambda: _after(
@@ -78,6 +82,7 @@ REPORTS: dict[type[Event], Callable[[int], Event]] = {
     StartFailed: lambda n: StartFailed(0, n, ValueError()),
     StartTimedOut: lambda n: StartTimedOut(0, n),
     StopTimedOut: lambda n: StopTimedOut(0, n),
+    ToolOverdue: lambda n: ToolOverdue(0, n, request_id=1, final=False),
     WorkerExited: lambda n: WorkerExited(0, n),
     RequestCompleted: lambda n: RequestCompleted(1, 0, n),
     LaneBroke: lambda n: LaneBroke(1, 0, n),
@@ -85,7 +90,7 @@ REPORTS: dict[type[Event], Callable[[int], Event]] = {
 
 #: The first answer to a fork is the only one.
 ANSWERS = (WorkerForked, SpawnLost, SpawnFailed)
-ABOUT_A_REQUEST = (RequestCompleted, LaneBroke)
+ABOUT_A_REQUEST = (RequestCompleted, LaneBroke, ToolOverdue)
 
 
 # The decision that follows in the same breath, where the table leads to STOPPED.
@@ -94,6 +99,7 @@ AFTER_THE_END = {
     "CONNECTING": S.BACKOFF,
     "READY": S.BACKOFF,
     "EXECUTING": S.SPAWNING,  # it had served
+    "INTERRUPTING": S.SPAWNING,
     "STOPPING": S.SPAWNING,  # as had this one
     "STOPPING, not forked": S.STOPPED,  # the pool stops
 }
@@ -121,7 +127,7 @@ def _pairs(*, dead: bool) -> list[tuple[str, type[Event]]]:
         (way, kind)
         for way in ways
         for kind in REPORTS
-        if kind not in ABOUT_A_REQUEST or way == "EXECUTING" or dead
+        if kind not in ABOUT_A_REQUEST or dead or successor(_state_of(way), kind) is not None
     ]
 
 
@@ -144,8 +150,15 @@ def test_reports_about_the_process_follow_the_table(way: str, kind: type[Event])
         assert play.worker() is expected
 
 
-@pytest.mark.parametrize("kind", ABOUT_A_REQUEST)
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "EXECUTING"])
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        (way, kind)
+        for way in WAYS
+        for kind in ABOUT_A_REQUEST
+        if (way, kind) not in _pairs(dead=False)
+    ],
+)
 def test_reports_about_a_request_that_is_over_are_late(way: str, kind: type[Event]) -> None:
     play = WAYS[way]()
     before = play.row()
@@ -189,7 +202,7 @@ def test_every_state_has_its_row_and_can_be_reached() -> None:
 
 
 def test_serving_states_are_those_in_which_it_has_or_may_get_a_request() -> None:
-    assert {S.READY, S.EXECUTING} == SERVING_STATES
+    assert {S.READY, S.EXECUTING, S.INTERRUPTING} == SERVING_STATES
 
 
 def test_diagram_has_every_change_of_state_and_no_other() -> None:

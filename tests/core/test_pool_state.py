@@ -22,6 +22,7 @@ from snakepit_mp.core.events import (
 from snakepit_mp.core.instructions import (
     FailRequest,
     GrantRequest,
+    InterruptWorker,
     KillWorker,
     ReportIdle,
     ReportStopped,
@@ -56,6 +57,14 @@ def test_drain_waits_for_line_and_hands() -> None:
     assert play(RequestCompleted(2, 0, 1)) == [ReportIdle()]
     play.submit(3)  # it stays open
     assert play(RequestCompleted(3, 0, 1)) == []  # and was told once
+
+
+def test_drain_waits_for_interrupted_tools() -> None:
+    play = Play().up()
+    play.submit(1)
+    play(DrainRequested())
+    assert ReportIdle() not in play(DeadlineExpired(1))
+    assert play(RequestCompleted(1, 0, 1)) == [ReportIdle()]
 
 
 def test_drain_when_workers_fail() -> None:
@@ -135,16 +144,17 @@ def test_deadline_while_stopping() -> None:
     play = Play().up()
     play.submit(1)
     play(StopRequested())
-    assert play(DeadlineExpired(1))[0] == KillWorker(0, 1)
+    assert play(DeadlineExpired(1))[0] == InterruptWorker(0, 1, 1)
+    assert without_timers(play(RequestCompleted(1, 0, 1))) == [StopWorker(0, 1)]
     assert play(WorkerExited(0, 1)) == [StopForkServer(1), ReportStopped()]
 
 
-def test_cancel_of_a_request_whose_worker_is_being_killed() -> None:
+def test_kill_does_not_wait_for_an_interrupted_tool() -> None:
     play = Play().up()
     play.submit(1)
     play(DeadlineExpired(1))
     assert play(RequestCancelled(1), DeadlineExpired(1)) == []
-    play(KillRequested())
+    assert play(KillRequested()) == [KillWorker(0, 1)]
     assert ReportStopped() in play(WorkerExited(0, 1))
 
 

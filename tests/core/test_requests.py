@@ -9,11 +9,13 @@ from pool_play import Play, without_timers
 
 from snakepit_mp.core.events import (
     DeadlineExpired,
+    LaneBroke,
     Phase,
     QueueTimeExpired,
     RequestCancelled,
     RequestCompleted,
     RequestProgressed,
+    ToolOverdue,
     WorkerExited,
 )
 from snakepit_mp.core.instructions import (
@@ -23,7 +25,9 @@ from snakepit_mp.core.instructions import (
     FailRequest,
     GrantRequest,
     Instruction,
+    InterruptWorker,
     KillWorker,
+    StartTimer,
 )
 from snakepit_mp.errors import PoolSaturated, QueueTimeout, TaskTimeout
 
@@ -170,14 +174,71 @@ def test_request_that_kills_worker_after_worker_is_quarantined(phase: Phase | No
 @pytest.mark.parametrize(
     ("event", "kind"), [(DeadlineExpired(1), TaskTimeout), (RequestCancelled(1), CancelledError)]
 )
-def test_running_request_is_ended_with_its_worker(event: object, kind: type[Exception]) -> None:
+def test_running_request_is_answered_and_its_tool_interrupted(
+    event: object, kind: type[Exception]
+) -> None:
     play = busy()
     instructions = play(event)  # type: ignore[arg-type]
-    assert instructions[0] == KillWorker(0, 1)
+    assert instructions[:3] == [
+        InterruptWorker(0, 1, 1),
+        StartTimer(2.5, ToolOverdue(0, 1, 1, final=False)),
+        StartTimer(5.0, ToolOverdue(0, 1, 1, final=True)),
+    ]
     assert isinstance(failure(instructions), kind)
+    assert play.worker().name == "INTERRUPTING"
+
+
+def interrupted() -> Play:
+    """Its request is over, its tool is not, and another request waits."""
+    play = busy()
+    play(DeadlineExpired(1))
+    play.submit(2)
+    return play
+
+
+def test_worker_whose_tool_has_stopped_takes_the_next_request() -> None:
+    play = interrupted()
+    assert play(RequestCompleted(1, 0, 1)) == [GrantRequest(2, 0, 1, attempt=1)]
+    assert play.state.counters().timed_out == 1
+    assert play.state.counters().completed == 0
+    assert play(RequestCompleted(1, 0, 1)) == []  # told twice
+    assert play(ToolOverdue(0, 1, 1, final=False), ToolOverdue(0, 1, 1, final=True)) == []
+
+
+def test_tool_that_does_not_stop_is_told_again_and_then_killed() -> None:
+    play = interrupted()
+    assert play(ToolOverdue(0, 1, 1, final=False)) == [InterruptWorker(0, 1, 1)]
+    assert play(ToolOverdue(0, 1, 1, final=True)) == [KillWorker(0, 1)]
     assert play(RequestCompleted(1, 0, 1)) == []  # in the same instant: too late
     assert without_timers(play(WorkerExited(0, 1))) != []  # replaced at once: it had served
-    assert play.worker().name == "SPAWNING"
+    assert play.state.counters().worker_deaths == 0
+    assert play.ready(0, 2) == [GrantRequest(2, 0, 2, attempt=1)]
+
+
+def test_worker_that_dies_while_its_tool_is_interrupted() -> None:
+    play = interrupted()
+    play(WorkerExited(0, 1, Phase.ENTERED))
+    assert play.state.counters().worker_deaths == 1
+    assert play.ready(0, 2) == [GrantRequest(2, 0, 2, attempt=1)]
+
+
+def test_timers_of_an_earlier_interrupt_do_not_concern_the_next() -> None:
+    play = interrupted()
+    play(RequestCompleted(1, 0, 1), DeadlineExpired(2))
+    assert play(ToolOverdue(0, 1, 1, final=True)) == []
+    assert play(ToolOverdue(0, 1, 2, final=True)) == [KillWorker(0, 1)]
+
+
+def test_without_grace_the_worker_is_killed_at_once() -> None:
+    assert busy(grace=0.0)(DeadlineExpired(1))[0] == KillWorker(0, 1)
+
+
+def test_worker_that_is_being_killed_is_not_interrupted() -> None:
+    play = busy()
+    play(LaneBroke(1, 0, 1))
+    (failed,) = play(DeadlineExpired(1))
+    assert isinstance(failed, FailRequest)
+    assert play.worker().name == "STOPPING"
 
 
 def test_deadline_of_a_request_that_was_never_admitted() -> None:

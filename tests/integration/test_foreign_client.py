@@ -108,10 +108,10 @@ def test_a_clients_deadline_ends_the_tool(bridged: Pool, gate: Gate) -> None:
     with grpc.insecure_channel(bridged.bridge_address) as channel:
         stub = pb_grpc.BridgeServiceStub(channel)
         call = stub.ExecuteTool.future(_request("note_and_wait", **gate.args), timeout=scaled(1))
-        pid = gate.wait_entered()
+        gate.wait_entered()
         code, _ = status_of(call.result)
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    until(lambda: pid not in {worker.pid for worker in bridged.workers()})
+    until(lambda: {worker.state for worker in bridged.workers()} == {"READY"})
 
 
 def test_a_killed_worker_is_the_applications_fault(bridged: Pool) -> None:

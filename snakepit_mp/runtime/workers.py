@@ -1,0 +1,224 @@
+"""Who starts, interrupts, stops and buries worker processes? One table of those that exist."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+
+from ..adapter import ToolSpec
+from ..config import PoolConfig
+from ..core import events, instructions
+from ..lanes.frames import recv_frame, send_frame
+from ..telemetry.logs import logger
+from ..values import codec
+from .cleanup import SocketDirectory, kill_group
+from .diagnosis import Deathbook
+from .forkserver import Forked, ForkRefused, ForkServer
+from .incarnation import Incarnation
+from .watcher import Watcher, closing
+
+__all__ = ["Workers"]
+
+Key = tuple[int, int]
+
+
+class Workers:
+    """The worker processes of a pool, from their spawn request to their burial.
+
+    ``lock`` is the engine's; ``server()``, called under it, is the fork server to be asked.
+    ``decide`` takes a function that makes the event, which it calls under the lock.
+    """
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        directory: SocketDirectory,
+        watcher: Watcher,
+        deathbook: Deathbook,
+        *,
+        lock: threading.Lock,
+        server: Callable[[], ForkServer | None],
+        decide: Callable[[Callable[[], events.Event]], None],
+        request_in_hand: Callable[[int, int], int | None],
+        learn_tools: Callable[[Mapping[str, ToolSpec]], None],
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._watcher = watcher
+        self._deathbook = deathbook
+        self._lock = lock
+        self._server = server
+        self._decide = decide
+        self._request_in_hand = request_in_hand
+        self._learn_tools = learn_tools
+        self._alive: dict[Key, Incarnation] = {}
+
+    def get(self, worker_id: int, incarnation: int) -> Incarnation | None:
+        return self._alive.get((worker_id, incarnation))
+
+    def _handle(self, event: events.Event) -> None:
+        self._decide(lambda: event)
+
+    # -- instructions ------------------------------------------------------------------
+
+    def spawn(self, instruction: instructions.SpawnWorker) -> None:
+        worker_id, number = instruction.worker_id, instruction.incarnation
+        path = self._directory.socket_path(worker_id, number)
+        try:
+            incarnation, theirs = Incarnation.prepare(worker_id, number, path)
+        except OSError as error:  # no descriptors are left; there may be some later
+            self._handle(events.SpawnFailed(worker_id, number, error))
+            return
+        with self._lock:
+            server = incarnation.server = self._server()
+            if server is not None:
+                self._alive[incarnation.key] = incarnation
+        with theirs:
+            if server is None:
+                incarnation.channel.close()
+                incarnation.close()
+                self._handle(events.SpawnLost(worker_id, number))
+                return
+            self._watcher.watch(
+                incarnation.channel.fileno(), functools.partial(self._speaks, incarnation)
+            )
+            try:
+                server.spawn(
+                    worker_id,
+                    number,
+                    channel_fd=theirs.fileno(),
+                    status_fd=incarnation.status.fd,
+                    socket_path=path,
+                    token=incarnation.token,
+                )
+            except OSError as error:
+                # It is dying; its end, which the watcher sees, also settles this request.
+                logger.debug("fork server takes no request any more: %s", error)
+
+    def stop(self, instruction: instructions.StopWorker) -> None:
+        incarnation = self.get(instruction.worker_id, instruction.incarnation)
+        if incarnation is None:
+            return
+        try:
+            send_frame(incarnation.channel, codec.encode({"command": "stop"}))
+        except OSError as error:
+            logger.debug("worker %d is gone already: %s", instruction.worker_id, error)
+
+    def interrupt(self, instruction: instructions.InterruptWorker) -> None:
+        # By the watcher, which also closes the descriptors that this needs.
+        key = (instruction.worker_id, instruction.incarnation)
+        self._watcher.call(lambda: self._interrupt(key, instruction.request_id))
+
+    def _interrupt(self, key: Key, request_id: int) -> None:
+        incarnation = self._alive.get(key)
+        if incarnation is not None:
+            incarnation.interrupt(request_id)
+
+    def kill(self, instruction: instructions.KillWorker) -> None:
+        incarnation = self.get(instruction.worker_id, instruction.incarnation)
+        if incarnation is not None and incarnation.pid is not None:
+            kill_group(incarnation.pid)
+
+    # -- notices -----------------------------------------------------------------------
+
+    def forked(self, message: Forked) -> None:
+        key = (message.worker_id, message.incarnation)
+        with self._lock:
+            incarnation = self._alive.get(key)
+            if incarnation is not None:
+                incarnation.pid, incarnation.pidfd = message.pid, message.pidfd
+        if incarnation is None:
+            closing(message.pidfd)()
+            return
+        self._watcher.watch(message.pidfd, functools.partial(self.exited, key))
+        self._handle(events.WorkerForked(*key, message.pid))
+
+    def refused(self, message: ForkRefused) -> None:
+        key = (message.worker_id, message.incarnation)
+        with self._lock:
+            incarnation = self._alive.pop(key, None)
+        if incarnation is not None:
+            self._let_go(incarnation)
+            self._handle(events.SpawnFailed(*key, message.error))
+
+    def orphaned(self, server: ForkServer) -> None:
+        """Their fork server is dead, which the engine has told: they die, or never came to be."""
+        with self._lock:
+            orphans = [i for i in self._alive.values() if i.server is server]
+            lost = [i for i in orphans if i.pid is None]
+            for incarnation in lost:
+                del self._alive[incarnation.key]
+        for incarnation in orphans:
+            if incarnation.pid is not None:
+                kill_group(incarnation.pid)
+        for incarnation in lost:
+            self._let_go(incarnation)
+            self._handle(events.SpawnLost(*incarnation.key))
+
+    def _speaks(self, incarnation: Incarnation) -> None:
+        try:
+            received = recv_frame(incarnation.channel)
+            if received is None:
+                # Its exit is noticed elsewhere; a closed channel would only make a busy loop.
+                self._watcher.release(incarnation.channel.fileno(), lambda: None)
+                return
+            told = incarnation.understand(received[0], self._config.allow_pickle)
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            # A tool may have written to a descriptor that was not its own.
+            logger.error(
+                "worker %d talks nonsense, and is killed: %r", incarnation.worker_id, error
+            )
+            self._watcher.release(incarnation.channel.fileno(), lambda: None)
+            if incarnation.pid is not None:
+                kill_group(incarnation.pid)
+            return
+        if isinstance(told, events.Event):
+            self._handle(told)
+        elif told is not None:
+            self._learn_tools(told)
+
+    def exited(self, key: Key) -> None:
+        with self._lock:
+            incarnation = self._alive.get(key)
+        if incarnation is None:
+            return  # noticed already: by its pidfd, or by the fork server
+
+        def exited() -> events.Event:
+            request_id = self._request_in_hand(*key)
+            return events.WorkerExited(*key, incarnation.phase_of(request_id))
+
+        self._deathbook.died(key, incarnation.pid)
+        self._decide(exited)
+        with self._lock:
+            self._alive.pop(key, None)  # unless the pool broke meanwhile
+        self._let_go(incarnation)
+
+    def _let_go(self, incarnation: Incarnation) -> None:
+        if incarnation.lane is not None:
+            incarnation.lane.cancel()
+        if incarnation.pidfd is not None:
+            self._watcher.release(incarnation.pidfd, closing(incarnation.pidfd))
+        self._watcher.release(incarnation.channel.fileno(), incarnation.channel.close)
+        self._watcher.call(incarnation.close)
+        self._directory.forget(incarnation.socket_path)
+
+    # -- the end -----------------------------------------------------------------------
+
+    def abort(self) -> list[Incarnation]:
+        """Kill them all and forget them; called under the lock. They are still to be closed."""
+        dying = list(self._alive.values())
+        self._alive.clear()
+        for incarnation in dying:
+            if incarnation.pid is not None:
+                kill_group(incarnation.pid)
+        return dying
+
+    @staticmethod
+    def close(incarnations: list[Incarnation]) -> None:
+        """Close everything of them directly: the watcher may be what broke."""
+        for incarnation in incarnations:
+            incarnation.close()
+            incarnation.channel.close()
+            if incarnation.pidfd is not None:
+                closing(incarnation.pidfd)()

@@ -1,0 +1,174 @@
+"""Tools that do not want to stop, and tools that note how they were stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from snakepit_mp import Adapter, tool
+
+FOREVER = 600.0
+
+
+def _note(path: str, word: str) -> None:
+    with open(path, "a", encoding="utf-8") as ledger:
+        ledger.write(f"{word}\n")
+
+
+def words(path: Path) -> list[str]:
+    """What was noted so far."""
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
+
+
+class Stubborn(Adapter):
+    """Each tool writes ``entered`` to ``path`` before it does what its name says."""
+
+    @tool
+    def pid(self) -> int:
+        return os.getpid()
+
+    @tool
+    def echo(self, value: Any) -> Any:
+        return value
+
+    @tool
+    def sleep(self, path: str) -> None:
+        _note(path, "entered")
+        try:
+            time.sleep(FOREVER)
+        finally:
+            _note(path, "tidied")
+
+    @tool
+    def nap(self, seconds: float, value: Any) -> Any:
+        time.sleep(seconds)
+        return value
+
+    @tool
+    def wait_for_lock(self, path: str) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        _note(path, "entered")
+        lock.acquire()
+
+    @tool
+    def spin(self, path: str) -> None:
+        _note(path, "entered")
+        while True:
+            pass
+
+    @tool
+    def swallow(self, path: str) -> None:
+        _note(path, "entered")
+        while True:
+            try:
+                time.sleep(FOREVER)
+            except BaseException:  # noqa: BLE001 - that is what it is about
+                _note(path, "swallowed")
+
+    @tool
+    def swallow_and_return(self, path: str) -> str:
+        _note(path, "entered")
+        try:
+            time.sleep(FOREVER)
+        except BaseException:  # noqa: BLE001 - that is what it is about
+            return "too late"
+        return "never"
+
+    @tool
+    def ignore_signals(self, path: str) -> None:
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_IGN)
+        _note(path, "entered")
+        time.sleep(FOREVER)
+
+    @tool
+    def hold_the_interpreter(self, path: str) -> None:
+        """C code that never lets another thread, or a signal handler, run."""
+        _note(path, "entered")
+        sum(itertools.repeat(0))
+
+    @tool
+    def stop_myself(self, path: str) -> None:
+        _note(path, "entered")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    @tool
+    async def sleep_async(self, path: str) -> None:
+        _note(path, "entered")
+        try:
+            await asyncio.sleep(FOREVER)
+        except asyncio.CancelledError:
+            _note(path, "cancelled")
+            raise
+
+    @tool
+    async def block_async(self, path: str) -> None:
+        _note(path, "entered")
+        time.sleep(FOREVER)  # it should know better
+
+    @tool
+    async def answer_async(self, value: Any) -> Any:
+        await asyncio.sleep(0)
+        return value
+
+    @tool
+    def stall(self, path: str) -> Iterator[int]:
+        """One item, then nothing."""
+        try:
+            yield 1
+            _note(path, "entered")
+            time.sleep(FOREVER)
+        finally:
+            _note(path, "tidied")
+
+    @tool
+    def tidy_slowly(self, path: str) -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            time.sleep(0.3)
+            _note(path, "tidied")
+
+    @tool
+    async def stall_async(self, path: str) -> AsyncIterator[int]:
+        try:
+            yield 1
+            _note(path, "entered")
+            await asyncio.sleep(FOREVER)
+        finally:
+            _note(path, "tidied")
+
+    @tool
+    def watch_ctx(self, path: str, ctx: Any) -> None:
+        """Its thread is polite; the tool itself waits for it, whatever comes."""
+        polite = threading.Thread(target=self._wait_politely, args=(path, ctx))
+        polite.start()
+        while polite.is_alive():
+            try:
+                polite.join()
+            except BaseException:  # noqa: BLE001 - the thread sees to it
+                _note(path, "interrupted")
+
+    @staticmethod
+    def _wait_politely(path: str, ctx: Any) -> None:
+        _note(path, "entered" if not ctx.cancelled else "too-early")
+        while not ctx.cancelled:
+            time.sleep(0.005)
+        _note(path, "saw-it")
+
+    @tool
+    def write_for_ever(self, path: str, ctx: Any) -> None:
+        _note(path, "entered")
+        number = 0
+        while True:
+            number += 1
+            ctx["number"] = number
