@@ -23,6 +23,7 @@ __all__ = [
     "ParameterSpec",
     "ToolSpec",
     "methods_of",
+    "retried_exceptions",
     "tool",
     "tool_name_of",
     "tools_of",
@@ -38,6 +39,7 @@ class ToolSpec:
 
     ``timeout`` is in seconds. ``signature`` is shown in errors. ``takes_context`` tells
     whether a parameter named ``ctx``, which is not among ``parameters``, is to be given.
+    ``retry_on``: names of exception classes.
     """
 
     name: str
@@ -49,6 +51,8 @@ class ToolSpec:
     takes_context: bool = False
     idempotent: bool = False
     timeout: float | None = None
+    retries: int = 0
+    retry_on: tuple[str, ...] = ()
     required_variables: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,6 +133,8 @@ class _Options:
     description: str
     timeout: float | None
     idempotent: bool
+    retries: int
+    retry_on: tuple[type[Exception], ...]
     required_variables: tuple[str, ...]
 
 
@@ -143,6 +149,8 @@ def tool(
     description: str | None = None,
     timeout: float | None = None,
     idempotent: bool = False,
+    retries: int = 0,
+    retry_on: type[Exception] | Sequence[type[Exception]] = (),
     required_variables: Sequence[str] = (),
 ) -> Callable[[_F], _F]: ...
 
@@ -153,13 +161,17 @@ def tool(
     description: str | None = None,
     timeout: float | None = None,
     idempotent: bool = False,
+    retries: int = 0,
+    retry_on: type[Exception] | Sequence[type[Exception]] = (),
     required_variables: Sequence[str] = (),
 ) -> Any:
     """Mark a method of an `Adapter` as a tool, bare or with arguments; it stays callable.
 
     ``name`` defaults to the method's, ``description`` to its docstring. ``timeout``: seconds
     a call may take, instead of the pool's. ``idempotent``: the call may be run again if its
-    worker dies. ``required_variables``: names that the call's session must have.
+    worker dies. ``retries``: how often it may be run again after its worker's death, or after
+    an exception of the classes ``retry_on``, each time after a longer wait and within its
+    deadline. ``required_variables``: names that the call's session must have.
 
     A generator function is a streaming tool; ``async def`` works for both kinds. A
     parameter named ``ctx`` receives the call's `SessionContext`. A subclass that overrides
@@ -173,6 +185,8 @@ def tool(
         description=description,
         timeout=timeout,
         idempotent=idempotent,
+        retries=retries,
+        retry_on=retry_on,
         required_variables=required_variables,
     )
 
@@ -184,6 +198,8 @@ def _mark(
     description: Any,
     timeout: Any,
     idempotent: Any,
+    retries: Any,
+    retry_on: Any,
     required_variables: Any,
 ) -> Any:
     if not inspect.isfunction(function):
@@ -200,8 +216,18 @@ def _mark(
     if not isinstance(idempotent, bool):
         raise ConfigError(f"@tool {name!r}: idempotent must be a bool, not {idempotent!r}")
     _check_timeout(name, timeout)
-    variables = _checked_names(name, required_variables)
-    setattr(function, _MARK, _Options(name, description, timeout, idempotent, variables))
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ConfigError(f"@tool {name!r}: retries must be an int of at least 0, not {retries!r}")
+    options = _Options(
+        name,
+        description,
+        timeout,
+        idempotent,
+        retries,
+        _checked_exceptions(name, retry_on),
+        _checked_names(name, required_variables),
+    )
+    setattr(function, _MARK, options)
     return function
 
 
@@ -212,6 +238,15 @@ def _check_timeout(name: str, timeout: Any) -> None:
         raise ConfigError(f"@tool {name!r}: timeout must be a number or None, not {timeout!r}")
     if not (math.isfinite(timeout) and timeout > 0):
         raise ConfigError(f"@tool {name!r}: timeout must be above 0, not {timeout!r}")
+
+
+def _checked_exceptions(name: str, classes: Any) -> tuple[type[Exception], ...]:
+    classes = (classes,) if isinstance(classes, type) else classes
+    if isinstance(classes, Sequence) and all(
+        isinstance(each, type) and issubclass(each, Exception) for each in classes
+    ):
+        return tuple(classes)
+    raise ConfigError(f"@tool {name!r}: retry_on must be exception classes, not {classes!r}")
 
 
 def _checked_names(name: str, names: Any) -> tuple[str, ...]:
@@ -288,6 +323,8 @@ def _specify(function: Callable[..., Any], options: _Options, static: bool) -> T
         takes_context=len(given) < len(parameters),
         idempotent=options.idempotent,
         timeout=options.timeout,
+        retries=options.retries,
+        retry_on=tuple(f"{each.__module__}.{each.__qualname__}" for each in options.retry_on),
         required_variables=options.required_variables,
     )
 
@@ -320,6 +357,12 @@ def methods_of(adapter: Adapter) -> dict[str, tuple[ToolSpec, Callable[..., Any]
         name: (spec, getattr(adapter, attribute))
         for name, (attribute, spec) in type(adapter)._snakepit_mp_tools.items()
     }
+
+
+def retried_exceptions(method: Callable[..., Any]) -> tuple[type[Exception], ...]:
+    """After which exceptions a tool, as `methods_of` gives it, asks to be run again."""
+    options = getattr(method, _MARK, None)
+    return options.retry_on if isinstance(options, _Options) else ()
 
 
 def tool_name_of(command: Callable[..., Any]) -> str | None:

@@ -19,6 +19,7 @@ __all__ = [
     "available_memory",
     "check_count",
     "check_grace",
+    "check_retries",
     "check_timeout",
 ]
 
@@ -69,6 +70,12 @@ def check_timeout(timeout: float | None) -> float | None:
 def check_count(owner: str, name: str, value: int) -> None:
     """Demand a whole number of at least 1."""
     _integer(owner, name, value, least=1)
+
+
+def check_retries(retries: int) -> int:
+    """The retries of a call, if they are a whole number of at least 0."""
+    _integer("call", "retries", retries, least=0)
+    return retries
 
 
 def check_grace(grace: float | None) -> None:

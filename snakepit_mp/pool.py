@@ -16,7 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter, tool_name_of
-from .config import PoolConfig, StoreConfig, check_count, check_grace, check_timeout
+from .config import (
+    PoolConfig,
+    StoreConfig,
+    check_count,
+    check_grace,
+    check_retries,
+    check_timeout,
+)
 from .core import events
 from .core.lifecycle import SERVING_STATES
 from .core.pool_state import Counters, WorkerRow
@@ -124,6 +131,7 @@ class Pool:
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Any:
         """Run a tool or a function in a worker, wait, and return its value.
 
@@ -131,13 +139,14 @@ class Pool:
         cloudpickle. ``args``: a mapping gives keywords, a tuple or list positionals.
         ``timeout``: seconds for line, start and execution together, default the tool's,
         else the pool's; at the deadline `TaskTimeout` is raised and the tool interrupted.
+        ``retries``: how often the call may be run again, default the tool's; see `tool`.
 
         Raises what the tool raised, with the remote traceback as its cause; `ToolNotFound`,
         `InvalidArguments`, `CodecError`, `SessionNotFound` before anything is run;
         `WorkerDied` if the worker died in the tool and the tool is not idempotent.
         """
         ready = self._prepare(command, args, session_id, timeout)
-        reply = self._calls.execute(self._ticket(ready, session_id, timeout))
+        reply = self._calls.execute(self._ticket(ready, session_id, timeout, retries))
         if reply.error is not None:
             try:
                 raise reply.error
@@ -152,13 +161,14 @@ class Pool:
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Future[Any]:
         """Like `execute`, but returns a future at once; blocks only while the line is full.
 
         ``future.cancel()`` withdraws waiting work and interrupts running work.
         """
         ready = self._prepare(command, args, session_id, timeout)
-        return self._calls.submit(self._ticket(ready, session_id, timeout))
+        return self._calls.submit(self._ticket(ready, session_id, timeout, retries))
 
     def stream(
         self,
@@ -167,13 +177,14 @@ class Pool:
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Generator[Any, None, None]:
         """The items of a streaming tool as they come; ``timeout`` is for each item, in seconds.
 
         Closing the iterator stops the tool. The work starts with the first item asked for.
         """
         ready = self._prepare(command, args, session_id, timeout, streaming=True)
-        return self._calls.stream(self._ticket(ready, session_id, timeout, streaming=True))
+        return self._calls.stream(self._ticket(ready, session_id, timeout, retries, streaming=True))
 
     def map(
         self,
@@ -182,6 +193,7 @@ class Pool:
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
         window: int | None = None,
         ordered: bool = True,
         on_error: str = "raise",
@@ -204,7 +216,9 @@ class Pool:
 
         def submit(item: Any) -> Future[Any]:
             args = (item,) if plain else item
-            return self.submit(command, args, session_id=session_id, timeout=timeout)
+            return self.submit(
+                command, args, session_id=session_id, timeout=timeout, retries=retries
+            )
 
         return mapped(submit, iter(iterable), size, ordered, on_error)
 
@@ -368,6 +382,7 @@ class Pool:
         command: Command,
         session_id: str | None,
         timeout: float | None,
+        retries: int | None,
         *,
         streaming: bool = False,
     ) -> Ticket:
@@ -378,6 +393,7 @@ class Pool:
             streaming=streaming,
             idempotent=command.idempotent,
             timeout=_first(check_timeout(timeout), command.timeout, self.config.timeout),
+            retries=command.retries if retries is None else check_retries(retries),
         )
 
     def _open_bridge(self) -> BridgeServer | None:

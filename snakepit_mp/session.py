@@ -37,6 +37,7 @@ class Executor(Protocol):
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Any: ...
 
     def submit(
@@ -46,6 +47,7 @@ class Executor(Protocol):
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Future[Any]: ...
 
     def stream(
@@ -55,6 +57,7 @@ class Executor(Protocol):
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Iterator[Any]: ...
 
     def map(
@@ -64,6 +67,7 @@ class Executor(Protocol):
         *,
         session_id: str | None = None,
         timeout: float | None = None,
+        retries: int | None = None,
         window: int | None = None,
         ordered: bool = True,
         on_error: str = "raise",
@@ -328,9 +332,12 @@ class Session(VariableMapping):
         args: object = None,
         *,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Any:
         """As `Pool.execute`, in this session."""
-        return self._runner().execute(command, args, session_id=self.id, timeout=timeout)
+        return self._runner().execute(
+            command, args, session_id=self.id, timeout=timeout, retries=retries
+        )
 
     def submit(
         self,
@@ -338,9 +345,12 @@ class Session(VariableMapping):
         args: object = None,
         *,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Future[Any]:
         """As `Pool.submit`, in this session."""
-        return self._runner().submit(command, args, session_id=self.id, timeout=timeout)
+        return self._runner().submit(
+            command, args, session_id=self.id, timeout=timeout, retries=retries
+        )
 
     def stream(
         self,
@@ -348,9 +358,12 @@ class Session(VariableMapping):
         args: object = None,
         *,
         timeout: float | None = None,
+        retries: int | None = None,
     ) -> Iterator[Any]:
         """As `Pool.stream`, in this session."""
-        return self._runner().stream(command, args, session_id=self.id, timeout=timeout)
+        return self._runner().stream(
+            command, args, session_id=self.id, timeout=timeout, retries=retries
+        )
 
     def map(
         self,
@@ -358,6 +371,7 @@ class Session(VariableMapping):
         iterable: Iterable[Any],
         *,
         timeout: float | None = None,
+        retries: int | None = None,
         window: int | None = None,
         ordered: bool = True,
         on_error: str = "raise",
@@ -368,6 +382,7 @@ class Session(VariableMapping):
             iterable,
             session_id=self.id,
             timeout=timeout,
+            retries=retries,
             window=window,
             ordered=ordered,
             on_error=on_error,

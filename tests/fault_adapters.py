@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+from pool_adapters import PlainError
+
 from snakepit_mp import Adapter, tool
 
 FOREVER = 600.0
@@ -172,3 +174,51 @@ class Stubborn(Adapter):
         while True:
             number += 1
             ctx["number"] = number
+
+
+class Flaky(Adapter):
+    """Each tool writes its attempt to ``path`` before anything else."""
+
+    @tool(retries=3, retry_on=(ConnectionError,))
+    def connect(self, path: str, failures: int, ctx: Any) -> int:
+        _note(path, str(ctx.attempt))
+        if ctx.attempt <= failures:
+            raise ConnectionResetError(f"attempt {ctx.attempt}")
+        return ctx.attempt
+
+    @tool(retries=3, retry_on=(ConnectionError,))
+    def fail_otherwise(self, path: str, ctx: Any) -> None:
+        _note(path, str(ctx.attempt))
+        raise PlainError("not declared")
+
+    @tool
+    def die(self, path: str, deaths: int, ctx: Any) -> int:
+        _note(path, str(ctx.attempt))
+        if ctx.attempt <= deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(FOREVER)
+        return ctx.attempt
+
+    @tool(retries=3, retry_on=(Exception,))
+    def hang(self, path: str, ctx: Any) -> None:
+        _note(path, str(ctx.attempt))
+        time.sleep(FOREVER)
+
+    @tool(retries=3, retry_on=(ConnectionError,))
+    def items(self, path: str, failures: int, before: bool, ctx: Any) -> Iterator[int]:
+        _note(path, str(ctx.attempt))
+        if before and ctx.attempt <= failures:
+            raise ConnectionResetError(f"attempt {ctx.attempt}")
+        yield ctx.attempt
+        if not before:
+            raise ConnectionResetError(f"attempt {ctx.attempt}")
+
+    @tool
+    def mark(self, path: str, name: str) -> None:
+        _note(path, name)
+        time.sleep(0.005)
+
+    @tool(idempotent=True)
+    def mark_safely(self, path: str, name: str) -> None:
+        _note(path, name)
+        time.sleep(0.005)

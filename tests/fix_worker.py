@@ -60,8 +60,8 @@ class RecordingStatus:
     def __getattr__(self, phase: str) -> Any:
         note = getattr(self.page, phase)
 
-        def record(request_id: int) -> None:
-            note(request_id)
+        def record(request_id: int, attempt: int = 1) -> None:
+            note(request_id, attempt)
             self.notes.append((phase, request_id))
 
         if phase in ("interrupt", "interrupted"):
@@ -94,7 +94,7 @@ class FakeMain:
         self.contexts.append(Context(*facts))
         return self.contexts[-1]
 
-    def _on_abandoned(self, request_id: int) -> None:
+    def _on_abandoned(self, request_id: int, attempt: int | None) -> None:
         self.abandoned.append(request_id)
         self.told.set()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from snakepit_mp.config import RestartPolicy
 from snakepit_mp.core.events import (
+    AttemptFailed,
     Event,
     ForkServerLost,
     ForkServerStarted,
@@ -28,6 +29,7 @@ from snakepit_mp.core.events import (
     StartFailed,
     StartTimedOut,
     StopTimedOut,
+    ToolEnded,
     ToolOverdue,
     WorkerExited,
     WorkerForked,
@@ -36,6 +38,7 @@ from snakepit_mp.core.events import (
 from snakepit_mp.core.instructions import (
     AdmitRequest,
     Deaths,
+    DeliverReply,
     FailRequest,
     GrantRequest,
     Instruction,
@@ -67,12 +70,12 @@ class Process:
     alive: bool = True
     starting: bool = True
     told_to_stop: bool = False
-    inbox: int | None = None  # a request sent, not yet taken
-    page: tuple[int, Phase] = (0, Phase.IDLE)
+    inbox: tuple[int, int] | None = None  # a request sent, not yet taken, and the attempt
+    page: tuple[int, int, Phase] = (0, 0, Phase.IDLE)
 
     @property
     def has_work(self) -> bool:
-        return self.inbox is not None or self.page[1] in (Phase.TAKEN, Phase.ENTERED)
+        return self.inbox is not None or self.page[2] in (Phase.TAKEN, Phase.ENTERED)
 
 
 @dataclass
@@ -134,6 +137,10 @@ class World:
         self.state.validate()
         if isinstance(event, RequestCompleted) and self.state.counters().completed > completed:
             self._answer(event.request_id, "completed")
+        if isinstance(event, AttemptFailed):
+            key = event.worker_id, event.incarnation
+            if self.hands.get(key) == event.request_id:
+                del self.hands[key]
         if isinstance(event, WorkerForked):
             self.known.add((event.worker_id, event.incarnation))
         if isinstance(event, WorkerExited):
@@ -215,10 +222,12 @@ class World:
         assert key in self.known
         assert self.hands.get(key, one.request_id) == one.request_id
         process = self.processes[key]
-        if process.inbox == one.request_id:  # it never enters the tool, and says so
+        if (
+            process.inbox and process.inbox[0] == one.request_id
+        ):  # it never enters the tool, and says so
             process.inbox = None
             if process.alive:
-                self.report(RequestCompleted(one.request_id, *key))
+                self.report(ToolEnded(*key, one.request_id, None))
 
     def _start_timer(self, one: StartTimer) -> None:
         assert one.delay >= 0
@@ -236,10 +245,11 @@ class World:
         assert not process.told_to_stop
         assert not process.has_work, "it is not free of the request before"
         assert call.deaths < POISON_AFTER
-        assert call.entered == 0 or (call.request.idempotent and not call.progressed)
+        assert call.entered == 0 or not call.progressed
+        assert call.request.idempotent or call.entered <= call.request.retries
         assert one.attempt == call.entered + 1
         self.hands[key] = one.request_id
-        process.inbox = one.request_id
+        process.inbox = one.request_id, one.attempt
 
     def _admit(self, one: AdmitRequest) -> None:
         call = self.calls[one.request_id]
@@ -253,6 +263,9 @@ class World:
             assert one.failure.poison == (call.deaths >= POISON_AFTER)
             assert len(one.failure.deaths) == call.deaths > 0
         self._answer(one.request_id, one.failure)
+
+    def _deliver(self, one: DeliverReply) -> None:
+        self._answer(one.request_id, "completed")
 
     def _idle(self, one: ReportIdle) -> None:
         assert self.draining
@@ -290,16 +303,22 @@ class World:
 
     def work(self, process: Process) -> None:
         """One step further with the request in hand."""
-        request_id, phase = process.page
+        request_id, attempt, phase = process.page
         if process.inbox is not None:
-            process.page = process.inbox, Phase.TAKEN
+            process.page = *process.inbox, Phase.TAKEN
             process.inbox = None
         elif phase is Phase.TAKEN:
-            process.page = request_id, Phase.ENTERED
+            process.page = request_id, attempt, Phase.ENTERED
             self.calls[request_id].entered += 1
         elif phase is Phase.ENTERED:
-            process.page = request_id, Phase.DONE
-            self.report(RequestCompleted(request_id, *process.key))
+            process.page = request_id, attempt, Phase.DONE
+            call = self.calls[request_id]
+            if call.request.retries and call.entered % 3:
+                self.report(AttemptFailed(request_id, *process.key))
+            else:
+                self.report(RequestCompleted(request_id, *process.key))
+            if call.request.streaming:
+                self.report(ToolEnded(*process.key, request_id, attempt))
 
     def deliver_item(self, process: Process) -> None:
         request_id = process.page[0]
@@ -312,7 +331,7 @@ class World:
             process
             for process in self.processes.values()
             if process.alive
-            and process.page[1] is Phase.ENTERED
+            and process.page[2] is Phase.ENTERED
             and self.hands.get(process.key) == process.page[0]
             and self.calls[process.page[0]].request.streaming
         ]
@@ -325,9 +344,9 @@ class World:
 
     def _phase(self, key: Key) -> Phase | None:
         """What the application reads from the page of the dead."""
-        request_id, phase = self.processes[key].page
-        held = self.state.request_in_hand(*key)
-        return phase if held is not None and held == request_id else None
+        *attempt, phase = self.processes[key].page
+        held = self.state.attempt_in_hand(*key)
+        return phase if held == tuple(attempt) else None
 
     def lose_server(self, server: Server, *, permanent: bool, hidden: bool) -> None:
         """It dies, and its workers with it. ``hidden``: its unread answers are never read."""
@@ -426,6 +445,7 @@ _PERFORM: dict[type[Instruction], Callable[..., None]] = {
     StartTimer: World._start_timer,
     GrantRequest: World._grant,
     AdmitRequest: World._admit,
+    DeliverReply: World._deliver,
     FailRequest: World._fail,
     ReportIdle: World._idle,
     ReportStopped: World._stopped,

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from snakepit_mp.adapter import Adapter, ToolSpec, methods_of, tool, tool_name_of, tools_of
+from snakepit_mp.adapter import (
+    Adapter,
+    ToolSpec,
+    methods_of,
+    retried_exceptions,
+    tool,
+    tool_name_of,
+    tools_of,
+)
 from snakepit_mp.errors import ConfigError, InvalidArguments
 from snakepit_mp.values import codec
 
@@ -292,3 +300,39 @@ def test_parameters_that_have_no_name_in_a_call(source) -> None:
 def test_tools_of_demands_an_adapter_class(adapter) -> None:
     with pytest.raises(ConfigError, match="must be a subclass of"):
         tools_of(adapter)
+
+
+def test_retries_and_what_they_follow():
+    class Net(Adapter):
+        @tool(retries=2, retry_on=(ConnectionError, TimeoutError))
+        def fetch(self) -> None: ...
+
+        @tool(retries=1, retry_on=OSError)
+        def read(self) -> None: ...
+
+        @tool
+        def plain(self) -> None: ...
+
+    specs = tools_of(Net)
+    assert specs["fetch"].retries == 2
+    assert specs["fetch"].retry_on == ("builtins.ConnectionError", "builtins.TimeoutError")
+    assert ToolSpec.from_dict(specs["fetch"].to_dict()) == specs["fetch"]
+    methods = methods_of(Net())
+    classes = {name: retried_exceptions(method) for name, (_, method) in methods.items()}
+    assert classes == {"fetch": (ConnectionError, TimeoutError), "read": (OSError,), "plain": ()}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"retries": -1}, "retries"),
+        ({"retries": True}, "retries"),
+        ({"retries": "1"}, "retries"),
+        ({"retry_on": "OSError"}, "retry_on"),
+        ({"retry_on": (1,)}, "retry_on"),
+        ({"retry_on": KeyboardInterrupt}, "retry_on"),
+    ],
+)
+def test_wrong_retries_are_refused(options, named):
+    with pytest.raises(ConfigError, match=named):
+        tool(**options)(lambda self: None)

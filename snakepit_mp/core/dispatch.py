@@ -2,7 +2,8 @@
 
 The line is first come, first served; the first ``size`` in it are *admitted*, the others wait
 behind them, and their submitters are held back. A request that comes back because its worker
-died goes to the front: it has waited already, and is never refused.
+died goes to the front: it has waited already, and is never refused. One that waits for its next
+attempt stands *aside* and keeps its place, so that calls that fail make the line no longer.
 
 Of the idle workers the one that has been idle longest gets the request, unless the worker
 that last served the same session is idle: its caches are warm. That is a hint, nothing more;
@@ -22,31 +23,32 @@ _REMEMBERED_SESSIONS = 4096
 class Line:
     """Request ids in the order in which they will be served."""
 
-    __slots__ = ("_admitted", "_held_back", "size")
+    __slots__ = ("_admitted", "_aside", "_held_back", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._admitted: OrderedDict[int, None] = OrderedDict()
+        self._aside: OrderedDict[int, None] = OrderedDict()
         self._held_back: OrderedDict[int, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._admitted) + len(self._held_back)
+        return len(self._admitted) + len(self._aside) + len(self._held_back)
 
     def __contains__(self, request_id: int) -> bool:
-        return request_id in self._admitted or request_id in self._held_back
+        return any(request_id in part for part in (self._admitted, self._aside, self._held_back))
 
     @property
     def full(self) -> bool:
-        return len(self._admitted) >= self.size
+        return len(self._admitted) + len(self._aside) >= self.size
 
     @property
     def admitted(self) -> list[int]:
-        """Those that have a place, first in line first."""
-        return list(self._admitted)
+        """Those that have a place, first in line first, those aside last."""
+        return [*self._admitted, *self._aside]
 
     def waiting(self) -> list[int]:
         """Everybody, first in line first."""
-        return [*self._admitted, *self._held_back]
+        return [*self.admitted, *self._held_back]
 
     def join(self, request_id: int) -> bool:
         """Go to the end; whether that was an admitted place."""
@@ -56,8 +58,13 @@ class Line:
 
     def return_to_front(self, request_id: int) -> None:
         """Go to the front, full or not."""
+        self._aside.pop(request_id, None)
         self._admitted[request_id] = None
         self._admitted.move_to_end(request_id, last=False)
+
+    def step_aside(self, request_id: int) -> None:
+        """Take a place, full or not, without being served before `return_to_front`."""
+        self._aside[request_id] = None
 
     def first(self) -> int | None:
         return next(iter(self._admitted), None)
@@ -67,7 +74,7 @@ class Line:
         if request_id in self._held_back:
             del self._held_back[request_id]
             return []
-        del self._admitted[request_id]
+        del (self._aside if request_id in self._aside else self._admitted)[request_id]
         admitted = []
         while self._held_back and not self.full:
             moved, _ = self._held_back.popitem(last=False)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
+    "AttemptFailed",
     "DeadlineExpired",
     "DrainRequested",
     "Event",
@@ -33,12 +34,14 @@ __all__ = [
     "RequestProgressed",
     "RequestSubmitted",
     "RestartDue",
+    "RetryDue",
     "SpawnFailed",
     "SpawnLost",
     "StartFailed",
     "StartTimedOut",
     "StopRequested",
     "StopTimedOut",
+    "ToolEnded",
     "ToolOverdue",
     "WorkerEvent",
     "WorkerExited",
@@ -61,13 +64,17 @@ class Request:
     """One call, as far as the pool's decisions need to know it.
 
     ``request_id`` is unique for the life of the pool. ``session_id`` is a hint for the choice
-    of the worker. ``idempotent``: may run again after a death in the middle of it.
+    of the worker. ``idempotent``: may run again after a death in the middle of it. ``retries``:
+    further attempts after a death, or after an exception that the tool names. ``deadline``: no
+    attempt begins after it.
     """
 
     request_id: int
     session_id: str | None = None
     idempotent: bool = False
     streaming: bool = False
+    retries: int = 0
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +192,17 @@ class StopTimedOut(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolEnded(WorkerEvent):
+    """The worker says that it is free of a request whose caller has gone, or may have gone.
+
+    ``attempt``: which one has ended; ``None`` if it is running none at that request.
+    """
+
+    request_id: int
+    attempt: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolOverdue(WorkerEvent):
     """Its caller has gone and the tool goes on (a timer the machine asked for).
 
@@ -250,13 +268,25 @@ class QueueTimeExpired(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestCompleted(RequestEvent):
-    """The worker is free of it: its reply, a value or the tool's exception, is here.
-
-    Or the tool of a request that is over has ended at last.
-    """
+    """The worker's reply, a value or the tool's exception, is here."""
 
     worker_id: int
     incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed(RequestEvent):
+    """As `RequestCompleted`, with an exception of those for which the tool asks to be retried."""
+
+    worker_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue(RequestEvent):
+    """The wait before another attempt is over (a timer the machine asked for)."""
+
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

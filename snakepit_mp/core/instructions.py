@@ -16,6 +16,7 @@ __all__ = [
     "AdmitRequest",
     "Death",
     "Deaths",
+    "DeliverReply",
     "FailRequest",
     "Failure",
     "GrantRequest",
@@ -107,7 +108,7 @@ class StopWorker(Instruction):
 class InterruptWorker(Instruction):
     """Raise an exception in the worker's tool, if it still has this request in hand.
 
-    The request is over. `RequestCompleted` tells that the worker is free of it.
+    The request is over. `ToolEnded` tells that the worker is free of it.
     """
 
     worker_id: int
@@ -159,6 +160,13 @@ class GrantRequest(Instruction):
     worker_id: int
     incarnation: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverReply(Instruction):
+    """There is no further attempt: the reply of the last one is the caller's answer."""
+
+    request_id: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ def check(requests: Requests, supervisor: Supervisor) -> None:
         _check_slot(slot)
         ready = slot.state is _S.READY
         assert ready == (slot.worker_id in supervisor.idle), f"{slot} and the idle set disagree"
-    assert not (requests.line and supervisor.idle), "someone waits while a worker is idle"
+    someone_waits = requests.line.first() is not None
+    assert not (someone_waits and supervisor.idle), "someone waits while a worker is idle"
     waiting = len(requests.line.admitted)
     most = requests.line.size + len(supervisor.slots)
     assert waiting <= most, f"{waiting} wait in a line of {requests.line.size}"
@@ -31,6 +32,8 @@ def _check_requests(requests: Requests) -> None:
     for request_id, entry in requests.open.items():
         waits = entry.worker_id is None
         assert waits == (request_id in requests.line), f"request {request_id} is astray"
+        assert waits or not entry.delayed, f"request {request_id} is in two places"
+        assert entry.retried <= entry.request.retries, f"{request_id} is tried too often"
     assert set(requests.line.waiting()) <= requests.open.keys(), "an answered request waits"
     over = requests.completed + requests.failed + requests.cancelled + requests.timed_out
     assert requests.submitted == over + len(requests.open), "the counts do not add up"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .events import (
+    AttemptFailed,
     Event,
     ForkServerEvent,
     LaneBroke,
@@ -11,6 +12,7 @@ from .events import (
     RequestEvent,
     RequestProgressed,
     RequestSubmitted,
+    RetryDue,
     WorkerEvent,
 )
 from .lifecycle import DEAD_STATES, Verdict
@@ -23,7 +25,7 @@ __all__ = ["judge"]
 
 def judge(event: Event, requests: Requests, supervisor: Supervisor) -> Verdict:
     """The verdict on anything about a worker, the fork server or a request."""
-    if isinstance(event, (RequestCompleted, LaneBroke)):
+    if isinstance(event, (RequestCompleted, AttemptFailed, LaneBroke)):
         return _judge_report(event, requests, supervisor.slot(event.worker_id))
     if isinstance(event, RequestEvent):
         return _judge_request(event, requests.open.get(event.request_id))
@@ -41,25 +43,28 @@ def _judge_request(event: RequestEvent, entry: OpenRequest | None) -> Verdict:
     """What a caller or a clock says of a request."""
     if entry is None or (isinstance(event, QueueTimeExpired) and entry.granted):
         return Verdict.LATE
+    if isinstance(event, RetryDue):
+        return Verdict.NEWS if entry.delayed and entry.attempt == event.attempt else Verdict.LATE
     if isinstance(event, RequestProgressed) and not entry.granted:
         return Verdict.ILLEGAL
     return Verdict.NEWS
 
 
 def _judge_report(
-    event: RequestCompleted | LaneBroke, requests: Requests, slot: Slot | None
+    event: RequestCompleted | AttemptFailed | LaneBroke, requests: Requests, slot: Slot | None
 ) -> Verdict:
     """What comes from a worker about a request: has it this request in hand?"""
     if slot is None or event.incarnation > slot.current.number:
         return Verdict.ILLEGAL
     entry = requests.open.get(event.request_id)
+    current = event.incarnation == slot.current.number
     if entry is None:
-        current = event.incarnation == slot.current.number
         ended = current and slot.current.interrupted == event.request_id
-        return Verdict.NEWS if ended and isinstance(event, RequestCompleted) else Verdict.LATE
-    if event.incarnation == slot.current.number and slot.state not in DEAD_STATES:
-        mine = slot.current.request_id == event.request_id
-        return Verdict.NEWS if mine else Verdict.ILLEGAL
+        return Verdict.LATE if isinstance(event, LaneBroke) or not ended else Verdict.NEWS
+    if current and slot.state not in DEAD_STATES:
+        if slot.current.request_id == event.request_id:
+            return Verdict.NEWS
+        return Verdict.LATE if entry.retried else Verdict.ILLEGAL  # of an earlier attempt
     if isinstance(event, RequestCompleted) and entry.waits_after(
         event.worker_id, event.incarnation
     ):

@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from .events import (
+    AttemptFailed,
     Event,
     LaneBroke,
     PoolStarted,
@@ -48,6 +49,7 @@ from .events import (
     StartFailed,
     StartTimedOut,
     StopTimedOut,
+    ToolEnded,
     ToolOverdue,
     WorkerExited,
     WorkerForked,
@@ -163,6 +165,7 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
     },
     _S.EXECUTING: {
         RequestCompleted: _S.READY,
+        AttemptFailed: _S.READY,
         RequestAbandoned: _S.INTERRUPTING,
         LaneBroke: _S.EXECUTING,
         StartTimedOut: _S.EXECUTING,
@@ -171,6 +174,8 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
     },
     _S.INTERRUPTING: {
         RequestCompleted: _S.READY,
+        AttemptFailed: _S.READY,
+        ToolEnded: _S.READY,
         ToolOverdue: _S.INTERRUPTING,
         StartTimedOut: _S.INTERRUPTING,
         WorkerExited: _S.STOPPED,

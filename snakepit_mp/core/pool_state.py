@@ -29,8 +29,8 @@ What the machine promises, in any order of events, and `validate` checks:
 
 * a request gets exactly one answer: a completion reported from outside, or one `FailRequest`;
 * a worker has at most one request, a request at most one worker;
-* a request that had been entered runs again only if it is idempotent, and nothing of its
-  stream was delivered;
+* a request that had been entered runs again only if it is idempotent or has retries left, and
+  nothing of its stream was delivered;
 * nobody waits while a worker is idle; no more are admitted than the line holds, but for those
   who came back from a dead worker;
 * after `StopRequested`, `ReportStopped` comes once: when nothing waits or runs, and every
@@ -48,6 +48,7 @@ from typing import Any
 from ..config import RestartPolicy
 from ..errors import PoolClosed, PoolError, QueueTimeout, TaskTimeout, WorkerStartError
 from .events import (
+    AttemptFailed,
     DeadlineExpired,
     DrainRequested,
     Event,
@@ -63,6 +64,7 @@ from .events import (
     RequestCompleted,
     RequestProgressed,
     RequestSubmitted,
+    RetryDue,
     StopRequested,
     WorkerEvent,
     WorkerExited,
@@ -96,7 +98,7 @@ class PoolState:
         grace: float,
         jitter: Callable[[], float],
     ) -> None:
-        self._requests = Requests(queue_size, on_full, poison_after)
+        self._requests = Requests(queue_size, on_full, poison_after, jitter)
         self._supervisor = Supervisor(
             workers, restart, jitter, start_timeout, grace, needed=self._needed
         )
@@ -117,6 +119,11 @@ class PoolState:
     def request_in_hand(self, worker_id: int, incarnation: int) -> int | None:
         """The request that this incarnation is to run now, if it is the current one."""
         return self._supervisor.request_in_hand(worker_id, incarnation)
+
+    def attempt_in_hand(self, worker_id: int, incarnation: int) -> tuple[int, int] | None:
+        """The same request, and which attempt at it this is."""
+        request_id = self.request_in_hand(worker_id, incarnation)
+        return None if request_id is None else (request_id, self._requests.open[request_id].attempt)
 
     def start_failure(self) -> BaseException | None:
         """Why no worker can be had any more; ``None`` as long as one may come."""
@@ -211,6 +218,16 @@ class PoolState:
             return []  # it was answered before its tool had ended
         return self._requests.complete(event.request_id)
 
+    def _attempt_failed(self, event: AttemptFailed, now: float) -> list[Instruction]:
+        if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
+            self._supervisor.release(event)
+        if event.request_id not in self._requests.open:
+            return []
+        return self._requests.attempt_failed(event.request_id, now)
+
+    def _retry_due(self, event: RetryDue, now: float) -> list[Instruction]:
+        return self._requests.retry_due(event.request_id)
+
     def _progressed(self, event: RequestProgressed, now: float) -> list[Instruction]:
         return self._requests.progressed(event.request_id)
 
@@ -248,7 +265,7 @@ class PoolState:
         instructions: list[Instruction] = []
         if request_id is not None:
             instructions += self._requests.worker_died(
-                request_id, worker_id, incarnation, event.phase
+                request_id, worker_id, incarnation, event.phase, now
             )
         return instructions + self._supervisor.handle(event, now)
 
@@ -278,7 +295,7 @@ class PoolState:
         worker_id = self._supervisor.idle.take(session_id)
         assert worker_id is not None
         slot = self._supervisor.slots[worker_id]
-        self._supervisor.grant(slot, request_id)
+        self._supervisor.grant(slot, request_id, self._requests.open[request_id].attempt)
         return self._requests.grant(request_id, worker_id, slot.current.number)
 
     def _report_stopped(self) -> list[Instruction]:
@@ -309,6 +326,8 @@ _REACTIONS: dict[type[Event], Callable[[PoolState, Any, float], list[Instruction
     ForkServerDue: lambda state, event, now: state._supervisor.server_due(event, now),
     RequestSubmitted: PoolState._submitted,
     RequestCompleted: PoolState._completed,
+    AttemptFailed: PoolState._attempt_failed,
+    RetryDue: PoolState._retry_due,
     RequestProgressed: PoolState._progressed,
     RequestCancelled: PoolState._cancelled,
     DeadlineExpired: PoolState._expired,

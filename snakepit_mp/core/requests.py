@@ -8,10 +8,14 @@ When a worker dies with a request in hand, the status page tells exactly how far
 
 * not entered: nothing has happened; it goes to the front of the line as if it had never left;
 * entered, declared idempotent, nothing of its stream delivered: the same, as the next attempt;
+* entered, and it has retries left: the same, after a wait;
 * entered otherwise: it may have had effects, must not run again, and fails.
 
 Each such death is held against the request, entered or not, since arguments that kill the
 decoder never get as far as the tool. At ``poison_after`` deaths it fails in any case.
+
+An exception for which the tool asks to be retried makes the same wait, as long as there are
+retries and time left.
 """
 
 from __future__ import annotations
@@ -22,16 +26,19 @@ from dataclasses import dataclass, field
 
 from ..errors import PoolSaturated, QueueTimeout, TaskTimeout
 from .dispatch import Line
-from .events import Phase, Request
+from .events import Phase, Request, RetryDue
 from .instructions import (
     AdmitRequest,
     Death,
     Deaths,
+    DeliverReply,
     FailRequest,
     Failure,
     GrantRequest,
     Instruction,
+    StartTimer,
 )
+from .retry import RetryBackoff
 
 __all__ = ["OpenRequest", "Requests"]
 
@@ -44,6 +51,8 @@ class OpenRequest:
     worker_id: int | None = None  # the one that has it in hand; None: it waits
     attempt: int = 1
     granted: bool = False  # a worker has, or had, it
+    retried: int = 0  # attempts that its retries allowed
+    delayed: bool = False  # it waits for its next attempt
     progressed: bool = False  # an item of its stream was delivered
     deaths: list[Death] = field(default_factory=list)
 
@@ -58,8 +67,11 @@ class OpenRequest:
 class Requests:
     """All open requests, and true counts of the others."""
 
-    def __init__(self, queue_size: int, on_full: str, poison_after: int) -> None:
+    def __init__(
+        self, queue_size: int, on_full: str, poison_after: int, jitter: Callable[[], float]
+    ) -> None:
         self.line = Line(queue_size)
+        self._backoff = RetryBackoff(jitter)
         self.open: dict[int, OpenRequest] = {}
         self._refuses = on_full == "raise"
         self._poison_after = poison_after
@@ -69,6 +81,7 @@ class Requests:
         self.cancelled = 0
         self.timed_out = 0
         self.rerun = 0
+        self.retried = 0
 
     @property
     def running(self) -> int:
@@ -111,27 +124,61 @@ class Requests:
         return [failed, *self._leave_line(request_id)] if waits else [failed]
 
     def fail_waiting(self, failure: Callable[[], Failure]) -> list[Instruction]:
-        """Fail everything in line, each with a failure of its own."""
+        """Fail everything that waits, each with a failure of its own."""
         instructions: list[Instruction] = []
         for request_id in reversed(self.line.waiting()):  # from the end: nobody moves up
             instructions += self.fail(request_id, failure())
         return instructions[::-1]
 
     def worker_died(
-        self, request_id: int, worker_id: int, incarnation: int, phase: Phase | None
+        self,
+        request_id: int,
+        worker_id: int,
+        incarnation: int,
+        phase: Phase | None,
+        now: float,
     ) -> list[Instruction]:
         """The worker that had it in hand is dead: back to the line, or the end."""
         entry = self.open[request_id]
         entered = entry.progressed or (phase is not None and phase >= Phase.ENTERED)
         entry.deaths.append(Death(worker_id, incarnation, request_id, entered, entry.attempt))
         poison = len(entry.deaths) >= self._poison_after
-        if poison or (entered and (entry.progressed or not entry.request.idempotent)):
-            return self.fail(request_id, Deaths(tuple(entry.deaths), poison))
+        deaths = Deaths(tuple(entry.deaths), poison)
+        if poison or (entered and entry.progressed):
+            return self.fail(request_id, deaths)
+        if entered and not entry.request.idempotent:
+            return self._retry(entry, now) or self.fail(request_id, deaths)
         entry.worker_id = None
         entry.attempt += entered
         self.rerun += 1
         self.line.return_to_front(request_id)
         return []
+
+    def attempt_failed(self, request_id: int, now: float) -> list[Instruction]:
+        """Its tool raised what may be retried: another attempt, or that is its answer."""
+        entry = self.open[request_id]
+        if not entry.progressed and (retry := self._retry(entry, now)):
+            return retry
+        return [DeliverReply(request_id), *self.complete(request_id)]
+
+    def retry_due(self, request_id: int) -> list[Instruction]:
+        self.open[request_id].delayed = False
+        self.line.return_to_front(request_id)
+        return []
+
+    def _retry(self, entry: OpenRequest, now: float) -> list[Instruction]:
+        """Have it wait for its next attempt; nothing if there must be none."""
+        request_id = entry.request.request_id
+        delay = self._backoff.delay(entry.request, entry.retried, now)
+        if delay is None:
+            return []
+        entry.worker_id = None
+        entry.attempt += 1
+        entry.retried += 1
+        entry.delayed = True
+        self.line.step_aside(request_id)
+        self.retried += 1
+        return [StartTimer(delay, RetryDue(request_id, entry.attempt))]
 
     def progressed(self, request_id: int) -> list[Instruction]:
         """An item was delivered. If its worker is dead already, it cannot be repeated."""

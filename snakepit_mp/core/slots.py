@@ -9,6 +9,7 @@ from .events import (
     RestartDue,
     SpawnFailed,
     SpawnLost,
+    ToolEnded,
     ToolOverdue,
     WorkerEvent,
     WorkerForked,
@@ -33,6 +34,7 @@ class Incarnation:
     announced: bool = False  # it said it was ready before its fork was answered
     cause: BaseException | None = None  # what its start raised
     request_id: int | None = None  # in hand
+    attempt: int = 0  # of the request in hand, or of the last one
     interrupted: int | None = None  # the request that is over, though its tool is not
     tasks: int = 0  # requests completed
     served: bool = False  # it was granted something
@@ -75,13 +77,20 @@ class Slot:
             return Verdict.ILLEGAL
         if event.incarnation < self.current.number or self.state in DEAD_STATES:
             return Verdict.LATE
-        if isinstance(event, ToolOverdue):
-            return Verdict.NEWS if self.current.interrupted == event.request_id else Verdict.LATE
+        if isinstance(event, (ToolEnded, ToolOverdue)):
+            return self._judge_tool(event)
         if successor(self.state, type(event)) is None or self.current.generation == 0:
             return Verdict.ILLEGAL
         if isinstance(event, _ANSWERS) and not self.unanswered:
             return Verdict.ILLEGAL
         return Verdict.NEWS
+
+    def _judge_tool(self, event: ToolEnded | ToolOverdue) -> Verdict:
+        """Only the tool of a request that is over is told of apart from its request."""
+        this = self.current.interrupted == event.request_id
+        if isinstance(event, ToolEnded) and event.attempt is not None:
+            this = this and event.attempt == self.current.attempt
+        return Verdict.NEWS if this else Verdict.LATE
 
     def _judge_due(self, event: RestartDue) -> Verdict:
         following = self.current.number + 1

@@ -21,6 +21,7 @@ from ..config import RestartPolicy
 from ..errors import PoolError
 from .dispatch import IdleWorkers
 from .events import (
+    AttemptFailed,
     Event,
     ForkServerDue,
     ForkServerLost,
@@ -33,6 +34,7 @@ from .events import (
     StartFailed,
     StartTimedOut,
     StopTimedOut,
+    ToolEnded,
     ToolOverdue,
     WorkerEvent,
     WorkerExited,
@@ -247,14 +249,21 @@ class Supervisor:
 
     # --- its request ---
 
-    def grant(self, slot: Slot, request_id: int) -> None:
+    def grant(self, slot: Slot, request_id: int, attempt: int) -> None:
         """It is idle no longer: `IdleWorkers.take` has seen to that."""
         slot.step(RequestGranted())
         slot.current.request_id = request_id
+        slot.current.attempt = attempt
         slot.current.served = True
 
-    def release(self, event: RequestCompleted) -> None:
-        slot = self.slots[event.worker_id]
+    def release(self, event: RequestCompleted | AttemptFailed) -> None:
+        self._free(self.slots[event.worker_id], event)
+
+    def _tool_ended(self, slot: Slot, event: ToolEnded, now: float) -> list[Instruction]:
+        self._free(slot, event)
+        return []
+
+    def _free(self, slot: Slot, event: Event) -> None:
         slot.step(event)
         slot.current.request_id = slot.current.interrupted = None
         slot.current.tasks += 1
@@ -405,6 +414,7 @@ _HANDLERS: dict[type[WorkerEvent], Callable[..., list[Instruction]]] = {
     StartFailed: Supervisor._start_failed,
     StartTimedOut: Supervisor._start_timed_out,
     StopTimedOut: Supervisor._stop_timed_out,
+    ToolEnded: Supervisor._tool_ended,
     ToolOverdue: Supervisor._tool_overdue,
     WorkerExited: Supervisor._exited,
     RestartDue: Supervisor._restart_due,

@@ -31,7 +31,8 @@ class Counters:
 
     ``submitted`` is the sum of ``completed`` (answered by a tool, be it with an exception),
     ``failed``, ``cancelled``, ``timed_out`` (deadline or time in line), ``waiting`` and
-    ``running``. ``rerun``: returns to the line because a worker died. ``worker_deaths``: ends
+    ``running``. ``rerun``: returns to the line because a worker died. ``retried``: further
+    attempts that ``retries`` allowed; who waits for one counts as waiting. ``worker_deaths``: ends
     of workers that the pool had not ordered. ``restarts``: workers started after the first of
     their slot.
     """
@@ -42,6 +43,7 @@ class Counters:
     cancelled: int
     timed_out: int
     rerun: int
+    retried: int
     worker_deaths: int
     restarts: int
     waiting: int
@@ -70,6 +72,7 @@ def count(requests: Requests, supervisor: Supervisor) -> Counters:
         cancelled=requests.cancelled,
         timed_out=requests.timed_out,
         rerun=requests.rerun,
+        retried=requests.retried,
         worker_deaths=supervisor.deaths,
         restarts=supervisor.restarts,
         waiting=len(requests.line),

@@ -34,11 +34,12 @@ __all__ = [
 ]
 
 _VERSION = 0xA1
-# version, kind, attempt, reserved, request id, deadline
+# version, kind, attempt, flags, request id, deadline
 _HEADER = struct.Struct("<BBHIQd")
 # lengths of the first two of three parts: head, args, kwargs
 _PARTS = struct.Struct("<QQ")
 _MAX_ATTEMPT = 0xFFFF
+_RETRYABLE = 1
 
 
 class Kind(IntEnum):
@@ -55,13 +56,15 @@ class Header(NamedTuple):
     """The fixed part of a frame.
 
     ``attempt`` counts from 1; ``deadline`` is on `time.monotonic`, whose clock all
-    processes of a machine share, or ``None``.
+    processes of a machine share, or ``None``. ``retryable``: of an ERROR, the tool asks to be
+    retried after it.
     """
 
     kind: Kind
     request_id: int
     attempt: int
     deadline: float | None
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +90,28 @@ class Reply:
 
 
 def frame(
-    kind: Kind, request_id: int, attempt: int, body: bytes, deadline: float | None = None
+    kind: Kind,
+    request_id: int,
+    attempt: int,
+    body: bytes,
+    deadline: float | None = None,
+    *,
+    flags: int = 0,
 ) -> bytes:
     """Put a header before a body; a later attempt frames the same body again."""
     at = math.inf if deadline is None else deadline
-    return _HEADER.pack(_VERSION, kind, min(attempt, _MAX_ATTEMPT), 0, request_id, at) + body
+    return _HEADER.pack(_VERSION, kind, min(attempt, _MAX_ATTEMPT), flags, request_id, at) + body
 
 
 def header_of(data: bytes) -> Header:
     """Read the header; `CodecError` for anything that is not a frame of this version."""
     if len(data) < _HEADER.size or data[0] != _VERSION:
         raise CodecError("these bytes are not a frame of this version of the library")
-    _, kind, attempt, _, request_id, deadline = _HEADER.unpack_from(data)
+    _, kind, attempt, flags, request_id, deadline = _HEADER.unpack_from(data)
     if kind not in Kind._value2member_map_:
         raise CodecError(f"unknown kind of frame: {kind}")
-    return Header(Kind(kind), request_id, attempt, None if deadline == math.inf else deadline)
+    until = None if deadline == math.inf else deadline
+    return Header(Kind(kind), request_id, attempt, until, bool(flags & _RETRYABLE))
 
 
 def encode_call(call: Call, *, allow_pickle: bool = False) -> bytes:
@@ -161,7 +171,9 @@ def encode_end(request_id: int) -> bytes:
     return frame(Kind.END, request_id, 0, b"")
 
 
-def encode_error(request_id: int, error: BaseException, *, allow_pickle: bool = False) -> bytes:
+def encode_error(
+    request_id: int, error: BaseException, *, allow_pickle: bool = False, retryable: bool = False
+) -> bytes:
     """An ERROR frame; never fails, whatever the exception's own methods do."""
     facts = describe(error, allow_pickle=allow_pickle)
     try:
@@ -169,7 +181,7 @@ def encode_error(request_id: int, error: BaseException, *, allow_pickle: bool = 
     except CodecError:  # nested too deeply: its text is what can be told
         texts = {name: facts[name] for name in ("type", "message", "traceback")}
         body = codec.encode(texts)
-    return frame(Kind.ERROR, request_id, 0, body)
+    return frame(Kind.ERROR, request_id, 0, body, flags=_RETRYABLE if retryable else 0)
 
 
 def decode_reply(data: bytes, *, allow_pickle: bool = False) -> Reply:

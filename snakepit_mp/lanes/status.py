@@ -1,8 +1,8 @@
 """How far has a worker come with the request in its hands, and is it to stop?
 
 One page of shared memory per incarnation, also read after the worker was killed. The worker
-notes the request's number and its phase in one aligned word, so that one store changes both:
-a reader never sees one without the other. The application writes one word of its own: the
+notes the request's number, the attempt and its phase in one aligned word, so that one store
+changes all: a reader never sees one without the others. The application writes one word of its own: the
 number of the request whose tool is to stop.
 """
 
@@ -22,6 +22,9 @@ __all__ = ["INTERRUPT_SIGNAL", "Phase", "StatusPage"]
 INTERRUPT_SIGNAL = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
 _NOTE, _INTERRUPTED, _WORDS = range(3)
+
+_ATTEMPT_BITS = 16
+_MAX_ATTEMPT = (1 << _ATTEMPT_BITS) - 1
 
 
 class StatusPage:
@@ -50,22 +53,33 @@ class StatusPage:
         """Map the page behind ``fd``, which belongs to the page object from here on."""
         return cls(fd)
 
-    def taken(self, request_id: int) -> None:
+    def taken(self, request_id: int, attempt: int = 1) -> None:
         """Note that the request has arrived; before anything of it is decoded."""
-        self._note(request_id, Phase.TAKEN)
+        self._note(request_id, attempt, Phase.TAKEN)
 
-    def entered(self, request_id: int) -> None:
+    def entered(self, request_id: int, attempt: int = 1) -> None:
         """Note that the tool is called next."""
-        self._note(request_id, Phase.ENTERED)
+        self._note(request_id, attempt, Phase.ENTERED)
 
-    def done(self, request_id: int) -> None:
+    def done(self, request_id: int, attempt: int = 1) -> None:
         """Note that the tool is through, whatever came out."""
-        self._note(request_id, Phase.DONE)
+        self._note(request_id, attempt, Phase.DONE)
 
     def read(self) -> tuple[int, Phase]:
         """The request noted last and its phase; ``(0, IDLE)`` if there was none."""
+        request_id, _, phase = self.note()
+        return request_id, phase
+
+    def note(self) -> tuple[int, int, Phase]:
+        """The same with the attempt in the middle."""
         word = self._words[_NOTE]
-        return word >> 2, Phase(word & 3)
+        run = word >> 2
+        return run >> _ATTEMPT_BITS, run & _MAX_ATTEMPT, Phase(word & 3)
+
+    def phase_of(self, request_id: int, attempt: int) -> Phase | None:
+        """How far the worker came with that attempt; ``None`` if it never took it."""
+        noted, number, phase = self.note()
+        return phase if (noted, number) == (request_id, min(attempt, _MAX_ATTEMPT)) else None
 
     def interrupt(self, request_id: int) -> None:
         """Note, as the application, that the tool of this request is to stop."""
@@ -84,8 +98,9 @@ class StatusPage:
         os.close(self.fd)
         self.fd = -1
 
-    def _note(self, request_id: int, phase: Phase) -> None:
-        self._words[_NOTE] = request_id << 2 | phase
+    def _note(self, request_id: int, attempt: int, phase: Phase) -> None:
+        run = request_id << _ATTEMPT_BITS | min(attempt, _MAX_ATTEMPT)
+        self._words[_NOTE] = run << 2 | phase
 
 
 def _memory_file() -> int:

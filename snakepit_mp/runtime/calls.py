@@ -19,7 +19,7 @@ from ..lanes import envelope
 from ..lanes.envelope import Kind, Reply
 from ..lanes.lane import FrameStream, LaneBroken, LaneTimeout
 from .engine import Engine
-from .waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket
+from .waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket, Waiter
 from .watcher import Timer
 
 __all__ = ["Calls"]
@@ -43,6 +43,7 @@ class Calls:
         streaming: bool = False,
         idempotent: bool = False,
         timeout: float | None = None,
+        retries: int = 0,
     ) -> Ticket:
         """A numbered request; its clocks start now. ``timeout``: seconds, of an item if streaming."""
         now = time.monotonic()
@@ -57,6 +58,7 @@ class Calls:
             timeout=timeout,
             deadline=None if timeout is None or streaming else now + timeout,
             queue_deadline=None if limit is None else now + limit,
+            retries=retries,
         )
 
     # -- execute -----------------------------------------------------------------------
@@ -65,11 +67,13 @@ class Calls:
         """Run it and wait; raises what the pool has to say, the reply holds what the tool said."""
         waiter = BlockingWaiter(ticket)
         with _Place(self._engine, waiter):
-            while True:
-                grant = self._await_grant(waiter, ticket.deadline)
-                frame = self._carry(waiter, grant)
-                if frame is not None:
-                    break
+            frame = None
+            while frame is None:
+                next_step = self._await_grant(waiter, ticket.deadline)
+                if isinstance(next_step, Grant):
+                    frame = self._carry(waiter, next_step)
+                else:
+                    frame = next_step
         return self._decode(frame)
 
     def _carry(self, waiter: BlockingWaiter, grant: Grant) -> bytes | None:
@@ -86,11 +90,25 @@ class Calls:
         except CodecError:  # too large for the lane, so nothing was sent
             self._completed(ticket, grant)
             raise
-        self._completed(ticket, grant)
-        return frame
+        return frame if self._replied_finally(waiter, grant, frame) else None
 
-    def _await_grant(self, waiter: BlockingWaiter, deadline: float | None) -> Grant:
-        """Wait in line, each limit being reported to the brain, which may know better."""
+    def _replied_finally(self, waiter: Waiter, grant: Grant, frame: bytes) -> bool:
+        """Report a reply that ends its attempt; ``False`` if the brain decides about another."""
+        ticket = waiter.ticket
+        if not (ticket.retries and envelope.header_of(frame).retryable):
+            self._completed(ticket, grant)
+            return True
+        waiter.reply = frame
+        self._engine.handle(
+            events.AttemptFailed(ticket.request_id, grant.worker_id, grant.incarnation)
+        )
+        return False
+
+    def _await_grant(self, waiter: BlockingWaiter, deadline: float | None) -> Grant | bytes:
+        """Wait in line, or for the next attempt; the answer, if there is none.
+
+        Of the limits, each is reported to the brain, which may know better.
+        """
         ticket = waiter.ticket
         limits: list[tuple[float, events.Event]] = []
         if deadline is not None:
@@ -98,13 +116,13 @@ class Calls:
         if ticket.queue_deadline is not None:
             limits.append((ticket.queue_deadline, events.QueueTimeExpired(ticket.request_id)))
         for until, event in sorted(limits, key=lambda limit: limit[0]):
-            grant = waiter.take(until)
-            if grant is not None:
-                return grant
+            next_step = waiter.take(until)
+            if next_step is not None:
+                return next_step
             self._engine.handle(event)
-        grant = waiter.take(None)
-        assert grant is not None  # without a limit it returns a grant or raises
-        return grant
+        next_step = waiter.take(None)
+        assert next_step is not None  # without a limit it returns something or raises
+        return next_step
 
     def _completed(self, ticket: Ticket, grant: Grant) -> None:
         self._engine.handle(
@@ -154,8 +172,8 @@ class Calls:
         if isinstance(reply, LaneBroken):
             self._broke(waiter.ticket, grant)
             return
-        self._completed(waiter.ticket, grant)
-        waiter.answered(reply)
+        if self._replied_finally(waiter, grant, reply):
+            waiter.answered(reply)
 
     # -- stream ------------------------------------------------------------------------
 
@@ -163,17 +181,26 @@ class Calls:
         """The items as they come; closing the iterator stops the tool."""
         waiter = BlockingWaiter(ticket)
         with _Place(self._engine, waiter) as place:
-            while True:
-                grant = self._await_grant(waiter, self._item_deadline(ticket))
-                done = yield from self._items(ticket, grant, place)
-                if done:
-                    return
+            done = False
+            while not done:
+                next_step = self._await_grant(waiter, self._item_deadline(ticket))
+                if not isinstance(next_step, Grant):
+                    raise self._error_of(next_step)
+                done = yield from self._items(waiter, next_step, place)
 
     def _item_deadline(self, ticket: Ticket) -> float | None:
         return None if ticket.timeout is None else time.monotonic() + ticket.timeout
 
-    def _items(self, ticket: Ticket, grant: Grant, place: _Place) -> Generator[Any, None, bool]:
+    def _error_of(self, frame: bytes) -> BaseException:
+        error = self._decode(frame).error
+        assert error is not None  # only failed attempts are asked about
+        return error
+
+    def _items(
+        self, waiter: BlockingWaiter, grant: Grant, place: _Place
+    ) -> Generator[Any, None, bool]:
         """One attempt; ``True`` if the stream is complete."""
+        ticket = waiter.ticket
         frames = grant.lane.stream(ticket.frame(grant.attempt))
         place.stream = _ItemClock(self._engine, ticket, frames)
         progressed = False
@@ -182,13 +209,13 @@ class Calls:
             reply = None if frame is None else self._decode(frame)
             if reply is None or reply.kind is not Kind.ITEM:
                 place.stream = None
-            if reply is None:
+            if frame is None or reply is None:
                 return False
             if reply.kind is not Kind.ITEM:
-                self._completed(ticket, grant)
-                if reply.error is not None:
+                final = self._replied_finally(waiter, grant, frame)
+                if final and reply.error is not None:
                     raise reply.error
-                return True
+                return final
             if not progressed:
                 progressed = True
                 self._engine.handle(events.RequestProgressed(ticket.request_id))
@@ -287,6 +314,8 @@ def _submitted(ticket: Ticket) -> events.RequestSubmitted:
             session_id=ticket.session_id,
             idempotent=ticket.idempotent,
             streaming=ticket.streaming,
+            retries=ticket.retries,
+            deadline=ticket.deadline,
         )
     )
 

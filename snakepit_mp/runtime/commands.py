@@ -34,6 +34,10 @@ class Command:
         return self.spec is not None and self.spec.idempotent
 
     @property
+    def retries(self) -> int:
+        return 0 if self.spec is None else self.spec.retries
+
+    @property
     def timeout(self) -> float | None:
         return None if self.spec is None else self.spec.timeout
 

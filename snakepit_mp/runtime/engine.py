@@ -93,7 +93,7 @@ class Engine:
             lock=self._lock,
             server=lambda: self._server,
             decide=self._decide,
-            request_in_hand=self._state.request_in_hand,
+            attempt_in_hand=self._state.attempt_in_hand,
             learn_tools=self.learn_tools,
         )
         self._server: ForkServer | None = None
@@ -114,6 +114,7 @@ class Engine:
             instructions.StartTimer: self._start_timer,
             instructions.GrantRequest: self._grant_request,
             instructions.AdmitRequest: self._admit_request,
+            instructions.DeliverReply: self._deliver_reply,
             instructions.FailRequest: self._fail_request,
             instructions.ReportIdle: self._report_idle,
             instructions.ReportStopped: self._report_stopped,
@@ -268,6 +269,11 @@ class Engine:
         waiter = self._waiters.get(instruction.request_id)
         if waiter is not None:
             waiter.admitted()
+
+    def _deliver_reply(self, instruction: instructions.DeliverReply) -> None:
+        waiter = self._waiters.get(instruction.request_id)
+        if waiter is not None:
+            waiter.delivered()
 
     def _fail_request(self, instruction: instructions.FailRequest) -> None:
         waiter = self._waiters.get(instruction.request_id)

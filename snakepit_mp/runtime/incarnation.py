@@ -14,7 +14,7 @@ from ..core import events
 from ..errors import PoolError
 from ..lanes import envelope
 from ..lanes.lane import Lane
-from ..lanes.status import INTERRUPT_SIGNAL, Phase, StatusPage
+from ..lanes.status import INTERRUPT_SIGNAL, StatusPage
 from ..telemetry.logs import logger
 from ..values import codec
 from .kernel import send_signal
@@ -98,13 +98,8 @@ class Incarnation:
         if kind == "tools":
             return {name: ToolSpec.from_dict(spec) for name, spec in message["tools"].items()}
         if kind == "released":
-            return events.RequestCompleted(message["request_id"], *self.key)
+            return events.ToolEnded(*self.key, message["request_id"], message["attempt"])
         return None
-
-    def phase_of(self, request_id: int | None) -> Phase | None:
-        """How far the process came with the request; ``None`` if it never noted it."""
-        noted, phase = self.status.read()
-        return phase if noted == request_id else None
 
     def interrupt(self, request_id: int) -> None:
         """Have an exception raised in the tool, if it still runs this request."""

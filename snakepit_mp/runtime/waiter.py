@@ -37,7 +37,7 @@ class Ticket:
     """A request as the engine sees it: encoded, with its limits.
 
     ``deadline`` and ``queue_deadline`` are on ``time.monotonic()``; ``timeout`` is what the
-    caller asked for, in seconds, for the message.
+    caller asked for, in seconds, for the message. ``retries`` as in `Request`.
     """
 
     request_id: int
@@ -49,6 +49,7 @@ class Ticket:
     timeout: float | None
     deadline: float | None
     queue_deadline: float | None
+    retries: int = 0
 
     def frame(self, attempt: int) -> bytes:
         return envelope.frame(
@@ -61,6 +62,8 @@ class Waiter:
 
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
+        #: The reply of an attempt of which the brain decides whether it is the last.
+        self.reply = b""
 
     def granted(self, grant: Grant) -> bool:
         """Take the grant; ``False`` if the request is answered already."""
@@ -74,13 +77,17 @@ class Waiter:
         """The request will not be run (again)."""
         raise NotImplementedError
 
+    def delivered(self) -> None:
+        """The request will not be run again: ``reply`` is its answer."""
+        raise NotImplementedError
+
 
 class BlockingWaiter(Waiter):
     """A caller that blocks in its own thread."""
 
     def __init__(self, ticket: Ticket) -> None:
         super().__init__(ticket)
-        self._inbox: queue.SimpleQueue[Grant | BaseException] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Grant | bytes | BaseException] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -96,8 +103,11 @@ class BlockingWaiter(Waiter):
     def failed(self, error: BaseException) -> None:
         self._inbox.put(error)
 
-    def take(self, until: float | None) -> Grant | None:
-        """The next grant; ``None`` when ``until`` has passed; raises the failure."""
+    def delivered(self) -> None:
+        self._inbox.put(self.reply)
+
+    def take(self, until: float | None) -> Grant | bytes | None:
+        """The next grant, or the reply; ``None`` when ``until`` has passed; raises the failure."""
         try:
             if until is None:
                 item = self._inbox.get()
@@ -241,6 +251,9 @@ class FutureWaiter(Waiter):
 
     def answered(self, frame: bytes) -> None:
         self._settle(lambda: self.future.set_result(frame))
+
+    def delivered(self) -> None:
+        self.answered(self.reply)
 
     def failed(self, error: BaseException) -> None:
         self._admitted.set()

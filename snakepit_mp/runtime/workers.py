@@ -40,7 +40,7 @@ class Workers:
         lock: threading.Lock,
         server: Callable[[], ForkServer | None],
         decide: Callable[[Callable[[], events.Event]], None],
-        request_in_hand: Callable[[int, int], int | None],
+        attempt_in_hand: Callable[[int, int], tuple[int, int] | None],
         learn_tools: Callable[[Mapping[str, ToolSpec]], None],
     ) -> None:
         self._config = config
@@ -50,7 +50,7 @@ class Workers:
         self._lock = lock
         self._server = server
         self._decide = decide
-        self._request_in_hand = request_in_hand
+        self._attempt_in_hand = attempt_in_hand
         self._learn_tools = learn_tools
         self._alive: dict[Key, Incarnation] = {}
 
@@ -185,8 +185,9 @@ class Workers:
             return  # noticed already: by its pidfd, or by the fork server
 
         def exited() -> events.Event:
-            request_id = self._request_in_hand(*key)
-            return events.WorkerExited(*key, incarnation.phase_of(request_id))
+            attempt = self._attempt_in_hand(*key)
+            phase = None if attempt is None else incarnation.status.phase_of(*attempt)
+            return events.WorkerExited(*key, phase)
 
         self._deathbook.died(key, incarnation.pid)
         self._decide(exited)

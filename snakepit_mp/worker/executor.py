@@ -17,7 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from ..adapter import Adapter, ToolSpec, methods_of
+from ..adapter import Adapter, ToolSpec, methods_of, retried_exceptions
 from ..errors import InvalidArguments, ToolNotFound, VariableNotFound
 from ..lanes.envelope import (
     Call,
@@ -51,8 +51,8 @@ class Executor:
     """Runs the tools of an adapter, or callables where there is none.
 
     ``adapter`` has been started already. ``on_session`` is called with a call's session
-    before its tool, ``on_abandoned`` with the number of a request whose caller has left, or
-    may have left, when the worker is free of it. `run` belongs to the main thread;
+    before its tool, ``on_abandoned`` with number and attempt of a request whose caller has
+    left, or may have left, when the worker is free of it. `run` belongs to the main thread;
     `submit` and `stop` may be called in any other. All of it belongs to the process that
     makes it: one that a tool forks ends with the tool's code.
     """
@@ -64,7 +64,7 @@ class Executor:
         *,
         context: ContextFactory,
         on_session: Callable[[str], object] = lambda session_id: None,
-        on_abandoned: Callable[[int], object] = lambda request_id: None,
+        on_abandoned: Callable[[int, int | None], object] = lambda request_id, attempt: None,
         allow_pickle: bool = True,
     ) -> None:
         self._methods = {} if adapter is None else methods_of(adapter)
@@ -111,9 +111,9 @@ class Executor:
             return False
         if isinstance(job, _Withdrawal):
             self._withdrawn.append(job)
-            self._on_abandoned(int(job))
+            self._on_abandoned(int(job), None)
         elif job.finished:
-            self._on_abandoned(job.header.request_id)
+            self._on_abandoned(job.header.request_id, job.header.attempt)
         elif self._stopping:
             job.refuse()
         elif job.cancelled or job.header.request_id in self._withdrawn:
@@ -123,8 +123,8 @@ class Executor:
         return True
 
     def _perform(self, job: Job) -> None:
-        request_id = job.header.request_id
-        self._status.taken(request_id)
+        request_id, attempt = job.header.request_id, job.header.attempt
+        self._status.taken(request_id, attempt)
         interrupts = self.interrupts
         try:
             try:
@@ -137,11 +137,16 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a tool must not end its worker
             interrupts.armed = 0  # it may have come between the tool and that step above
             BaseException.with_traceback(error, _of_the_tool(error.__traceback__))
-            last = encode_error(request_id, error, allow_pickle=self._allow_pickle)
-        self._status.done(request_id)
+            last = encode_error(
+                request_id,
+                error,
+                allow_pickle=self._allow_pickle,
+                retryable=isinstance(error, job.retry_on),
+            )
+        self._status.done(request_id, attempt)
         job.finish(last)
         if self._status.interrupted() == request_id:
-            self._on_abandoned(request_id)
+            self._on_abandoned(request_id, attempt)
 
     def _answer(self, job: Job) -> bytes:
         """The last frame of the reply."""
@@ -150,7 +155,7 @@ class Executor:
         if call.session_id is not None:
             self._on_session(call.session_id)
         invoke = self._prepare(call, job)
-        self._status.entered(header.request_id)
+        self._status.entered(header.request_id, header.attempt)
         result = invoke()
         self._only_here.check()
         if inspect.isawaitable(result):
@@ -173,6 +178,7 @@ class Executor:
                 known=known,
             )
         spec, method = self._methods[call.command]
+        job.retry_on = retried_exceptions(method)
         spec.check_streaming(call.streaming)
         kwargs = spec.bind(call.args, call.kwargs)
         if spec.takes_context or spec.required_variables:
@@ -190,12 +196,12 @@ class Executor:
         return partial(function, *args, **kwargs)
 
     def _make_context(self, call: Call, job: Job) -> Any:
-        request_id, attempt, deadline = job.header[1:]
+        header = job.header
 
         def cancelled() -> bool:
-            return job.cancelled or self._status.interrupted() == request_id
+            return job.cancelled or self._status.interrupted() == header.request_id
 
-        return self._context(call.session_id, attempt, deadline, cancelled)
+        return self._context(call.session_id, header.attempt, header.deadline, cancelled)
 
     def _run_async(self, awaitable: Awaitable[Any]) -> Any:
         try:

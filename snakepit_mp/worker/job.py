@@ -36,6 +36,7 @@ class Job:
     ) -> None:
         self.frame = frame
         self.header: Header = header_of(frame)
+        self.retry_on: tuple[type[Exception], ...] = ()  # which exceptions of its tool
         self._abandoned = abandoned
         self._changed = threading.Condition()
         self._replies: deque[bytes] = deque()

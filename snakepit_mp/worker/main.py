@@ -68,8 +68,8 @@ def _start(boot: WorkerBoot) -> tuple[Adapter | None, Executor, WorkerServer]:
         StatusPage.attach(boot.status_fd),
         context=_contexts_of(boot),
         on_session=lambda session_id: _note_session(boot, session_id),
-        on_abandoned=lambda number: _tell(
-            boot.channel, {"event": "released", "request_id": number}
+        on_abandoned=lambda number, attempt: _tell(
+            boot.channel, {"event": "released", "request_id": number, "attempt": attempt}
         ),
         allow_pickle=boot.allow_pickle,
     )

@@ -8,6 +8,7 @@ from pool_play import Play, pid_of
 
 from snakepit_mp.config import RestartPolicy
 from snakepit_mp.core.events import (
+    AttemptFailed,
     DeadlineExpired,
     Event,
     LaneBroke,
@@ -19,6 +20,7 @@ from snakepit_mp.core.events import (
     StartTimedOut,
     StopRequested,
     StopTimedOut,
+    ToolEnded,
     ToolOverdue,
     WorkerExited,
     WorkerForked,
@@ -82,15 +84,17 @@ REPORTS: dict[type[Event], Callable[[int], Event]] = {
     StartFailed: lambda n: StartFailed(0, n, ValueError()),
     StartTimedOut: lambda n: StartTimedOut(0, n),
     StopTimedOut: lambda n: StopTimedOut(0, n),
+    ToolEnded: lambda n: ToolEnded(0, n, request_id=1, attempt=1),
     ToolOverdue: lambda n: ToolOverdue(0, n, request_id=1, final=False),
     WorkerExited: lambda n: WorkerExited(0, n),
     RequestCompleted: lambda n: RequestCompleted(1, 0, n),
+    AttemptFailed: lambda n: AttemptFailed(1, 0, n),
     LaneBroke: lambda n: LaneBroke(1, 0, n),
 }
 
 #: The first answer to a fork is the only one.
 ANSWERS = (WorkerForked, SpawnLost, SpawnFailed)
-ABOUT_A_REQUEST = (RequestCompleted, LaneBroke, ToolOverdue)
+ABOUT_A_REQUEST = (RequestCompleted, AttemptFailed, LaneBroke, ToolEnded, ToolOverdue)
 
 
 # The decision that follows in the same breath, where the table leads to STOPPED.

@@ -73,11 +73,12 @@ class PoolMachine(RuleBasedStateMachine):
         session_id=st.sampled_from([None, "a", "b"]),
         idempotent=st.sampled_from([True, True, False]),
         stream=st.booleans(),
+        retries=st.sampled_from([0, 0, 1, 2]),
         count=st.integers(1, 4),
     )
-    def submit(self, session_id: str | None, idempotent: bool, stream: bool, count: int) -> None:
+    def submit(self, count: int, stream: bool, **facts: object) -> None:
         for _ in range(count):
-            self.world.submit(session_id=session_id, idempotent=idempotent, streaming=stream)
+            self.world.submit(streaming=stream, **facts)
 
     @precondition(lambda self: self.world.calls)
     @rule(pick=_PICK, kind=st.sampled_from([RequestCancelled, DeadlineExpired, QueueTimeExpired]))
@@ -254,6 +255,7 @@ class Walk:
             session_id=self.dice.choice([None, "a", "b"]),
             idempotent=self.dice.random() < 0.6,
             streaming=self.dice.random() < 0.5,
+            retries=self.dice.choice([0, 0, 1, 2]),
         )
 
     def proceed(self) -> None:

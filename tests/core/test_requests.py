@@ -8,6 +8,7 @@ import pytest
 from pool_play import Play, without_timers
 
 from snakepit_mp.core.events import (
+    AttemptFailed,
     DeadlineExpired,
     LaneBroke,
     Phase,
@@ -15,6 +16,9 @@ from snakepit_mp.core.events import (
     RequestCancelled,
     RequestCompleted,
     RequestProgressed,
+    RetryDue,
+    StopRequested,
+    ToolEnded,
     ToolOverdue,
     WorkerExited,
 )
@@ -22,6 +26,7 @@ from snakepit_mp.core.instructions import (
     AdmitRequest,
     Death,
     Deaths,
+    DeliverReply,
     FailRequest,
     GrantRequest,
     Instruction,
@@ -168,6 +173,114 @@ def test_request_that_kills_worker_after_worker_is_quarantined(phase: Phase | No
     assert [death.attempt for death in deaths.deaths] == ([1, 2, 3] if entered else [1, 1, 1])
 
 
+# --- retries ---
+
+
+def test_failed_attempt_waits_and_comes_back_to_the_front() -> None:
+    play = Play().up()
+    play.submit(1, retries=1)
+    play.submit(2)
+    wait, grant = play(AttemptFailed(1, 0, 1))
+    assert wait == StartTimer(0.1, RetryDue(1, attempt=2))
+    assert grant == GrantRequest(2, 0, 1, attempt=1)
+    play.submit(3)
+    play(RetryDue(1, attempt=2))
+    assert play(RequestCompleted(2, 0, 1)) == [GrantRequest(1, 0, 1, attempt=2)]
+    assert play.state.counters().retried == 1
+
+
+def test_attempt_that_waits_counts_as_waiting() -> None:
+    play = Play().up()
+    play.submit(1, retries=1)
+    play(AttemptFailed(1, 0, 1))
+    counters = play.state.counters()
+    assert (counters.waiting, counters.running) == (1, 0)
+
+
+def test_last_failed_attempt_is_the_answer() -> None:
+    play = Play().up()
+    play.submit(1, retries=1)
+    play(AttemptFailed(1, 0, 1), RetryDue(1, attempt=2))
+    assert play(AttemptFailed(1, 0, 1)) == [DeliverReply(1)]
+    assert play.state.counters().completed == 1
+
+
+def test_waits_double() -> None:
+    play = Play().up()
+    play.submit(1, retries=9)
+    waits = []
+    for attempt in range(2, 11):
+        (wait,) = play(AttemptFailed(1, 0, 1))
+        assert isinstance(wait, StartTimer)
+        waits.append(wait.delay)
+        play(RetryDue(1, attempt))
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+def test_no_attempt_that_would_begin_after_the_deadline() -> None:
+    play = Play().up()
+    play.submit(1, retries=9, deadline=play.now + 0.1)
+    assert play(AttemptFailed(1, 0, 1)) == [DeliverReply(1)]
+
+
+def test_stream_that_has_delivered_is_not_retried() -> None:
+    play = Play().up()
+    play.submit(1, retries=1, streaming=True)
+    assert play(RequestProgressed(1), AttemptFailed(1, 0, 1)) == [DeliverReply(1)]
+
+
+def test_death_in_the_tool_uses_up_a_retry() -> None:
+    play = Play().up()
+    play.submit(1, retries=1)
+    assert StartTimer(0.1, RetryDue(1, attempt=2)) in play(WorkerExited(0, 1, Phase.ENTERED))
+    play(RetryDue(1, attempt=2))
+    assert play.ready(0, 2) == [GrantRequest(1, 0, 2, attempt=2)]
+    deaths = failure(play(WorkerExited(0, 2, Phase.ENTERED)))
+    assert isinstance(deaths, Deaths)
+    assert not deaths.poison
+
+
+def test_death_before_the_tool_uses_up_none() -> None:
+    play = Play().up()
+    play.submit(1, retries=1)
+    play(WorkerExited(0, 1, Phase.TAKEN))
+    assert play.ready(0, 2) == [GrantRequest(1, 0, 2, attempt=1)]
+
+
+def test_quarantine_comes_before_retries() -> None:
+    play = Play(poison_after=1).up()
+    play.submit(1, retries=9)
+    deaths = failure(play(WorkerExited(0, 1, Phase.ENTERED)))
+    assert isinstance(deaths, Deaths)
+    assert deaths.poison
+
+
+def test_waiting_attempt_ends_by_cancellation_deadline_or_stop() -> None:
+    for event in (RequestCancelled(1), DeadlineExpired(1), StopRequested(cancel_waiting=True)):
+        play = Play().up()
+        play.submit(1, retries=1)
+        play(AttemptFailed(1, 0, 1))
+        failure(play(event))
+        assert play(RetryDue(1, attempt=2)) == []
+
+
+def test_stop_waits_for_the_next_attempt() -> None:
+    play = Play().up()
+    play.submit(1, retries=1)
+    play(AttemptFailed(1, 0, 1))
+    assert play(StopRequested()) == []
+    assert play(RetryDue(1, attempt=2)) == [GrantRequest(1, 0, 1, attempt=2)]
+
+
+def test_reply_that_comes_after_the_death_spares_the_retry() -> None:
+    play = Play().up()
+    play.submit(1, retries=1)
+    play(WorkerExited(0, 1, Phase.DONE))
+    assert play(RequestCompleted(1, 0, 1)) == []
+    assert play(RetryDue(1, attempt=2)) == []
+    assert play.state.counters().completed == 1
+
+
 # --- deadlines and cancellation ---
 
 
@@ -203,6 +316,27 @@ def test_worker_whose_tool_has_stopped_takes_the_next_request() -> None:
     assert play.state.counters().completed == 0
     assert play(RequestCompleted(1, 0, 1)) == []  # told twice
     assert play(ToolOverdue(0, 1, 1, final=False), ToolOverdue(0, 1, 1, final=True)) == []
+
+
+@pytest.mark.parametrize("attempt", [None, 1])
+def test_worker_tells_that_the_tool_has_ended(attempt: int | None) -> None:
+    play = interrupted()
+    assert play(ToolEnded(0, 1, 1, attempt)) == [GrantRequest(2, 0, 1, attempt=1)]
+    assert play(ToolEnded(0, 1, 1, attempt), RequestCompleted(1, 0, 1)) == []
+
+
+def test_end_of_a_tool_whose_caller_waits_says_nothing() -> None:
+    """Its reply, which is under way, says more: whether it is to be run again."""
+    play = Play().up()
+    play.submit(1, retries=1, streaming=True)
+    assert play(ToolEnded(0, 1, 1, attempt=1)) == []
+    assert play.worker().name == "EXECUTING"
+    play(AttemptFailed(1, 0, 1), RetryDue(1, attempt=2))
+    play(RequestCancelled(1))
+    assert play(ToolEnded(0, 1, 1, attempt=1)) == []  # of the attempt before
+    assert play.worker().name == "INTERRUPTING"
+    play(ToolEnded(0, 1, 1, attempt=2))
+    assert play.worker().name == "READY"
 
 
 def test_tool_that_does_not_stop_is_told_again_and_then_killed() -> None:

@@ -39,9 +39,28 @@ def test_phases_follow_the_worker(page):
 
 
 def test_large_request_numbers_keep_their_phase(page):
-    number = (1 << 62) - 1
+    number = (1 << 46) - 1
     page.entered(number)
     assert page.read() == (number, Phase.ENTERED)
+
+
+def test_attempts_are_told_apart(page):
+    page.done(5, 1)
+    assert page.phase_of(5, 1) is Phase.DONE
+    assert page.phase_of(5, 2) is None
+    page.taken(5, 2)
+    assert page.note() == (5, 2, Phase.TAKEN)
+    assert page.phase_of(5, 1) is None
+    page.done(5, 1 << 20)
+    assert page.phase_of(5, 1 << 20) is Phase.DONE
+
+
+def test_the_application_notes_what_is_to_stop(page):
+    worker = attach(page)
+    assert worker.interrupted() == 0
+    page.interrupt(9)
+    assert worker.interrupted() == 9
+    worker.close()
 
 
 @contextmanager
