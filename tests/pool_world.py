@@ -93,7 +93,8 @@ class Call:
     answers: list[object] = field(default_factory=list)
     admitted: bool = False
     entered: int = 0  # how often its tool was really called
-    deaths: int = 0
+    deaths: int = 0  # those that may have been its fault
+    other_deaths: int = 0
     progressed: bool = False
 
     @property
@@ -133,6 +134,7 @@ class World:
 
     def tell(self, event: Event) -> None:
         completed = self.state.counters().completed
+        orphan = isinstance(event, WorkerExited) and self._is_orphan(event)
         instructions = self.state.handle(event, self.now)
         self.state.validate()
         if isinstance(event, RequestCompleted) and self.state.counters().completed > completed:
@@ -144,7 +146,7 @@ class World:
         if isinstance(event, WorkerForked):
             self.known.add((event.worker_id, event.incarnation))
         if isinstance(event, WorkerExited):
-            self._exit_told((event.worker_id, event.incarnation))
+            self._exit_told((event.worker_id, event.incarnation), orphan)
         for instruction in instructions:
             _PERFORM[type(instruction)](self, instruction)
         self._check_bound(instructions)
@@ -158,10 +160,15 @@ class World:
         notice = self.notices[index] if again else self.notices.pop(index)
         self.tell(notice())
 
-    def _exit_told(self, key: Key) -> None:
+    def _is_orphan(self, event: WorkerExited) -> bool:
+        """Whether the end of its fork server was told before its own."""
+        return self.state._supervisor.slots[event.worker_id].current.orphaned
+
+    def _exit_told(self, key: Key, orphan: bool) -> None:
         request_id = self.hands.pop(key, None)
         if key not in self.ended and request_id is not None:
-            self.calls[request_id].deaths += 1
+            self.calls[request_id].deaths += not orphan
+            self.calls[request_id].other_deaths += orphan
         self.ended.add(key)
 
     def _answer(self, request_id: int, answer: object) -> None:
@@ -261,7 +268,8 @@ class World:
         if isinstance(one.failure, Deaths):
             call = self.calls[one.request_id]
             assert one.failure.poison == (call.deaths >= POISON_AFTER)
-            assert len(one.failure.deaths) == call.deaths > 0
+            others = 0 if one.failure.poison else call.other_deaths
+            assert len(one.failure.deaths) == call.deaths + others > 0
         self._answer(one.request_id, one.failure)
 
     def _deliver(self, one: DeliverReply) -> None:

@@ -127,7 +127,7 @@ class ForkServerLost(ForkServerEvent):
     """It ended, or could not import; its workers are being killed by the kernel.
 
     Where it is known together with the ends of its workers, deliver it first: they are then
-    not taken for workers that cannot start. ``permanent``: a new one would fail as well.
+    not taken for workers that cannot start, nor blamed on their requests. ``permanent``: a new one would fail as well.
     """
 
     cause: BaseException | None = None

@@ -35,21 +35,27 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """One worker that died with a request in hand. ``entered``: its tool had been called."""
+    """One worker that died with a request in hand.
+
+    ``entered``: its tool had been called. ``blamed``: the request may have caused it; not if the
+    worker died with its fork server.
+    """
 
     worker_id: int
     incarnation: int
     request_id: int
     entered: bool
     attempt: int
+    blamed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Deaths:
     """A request failed because workers died under it; whoever performs adds how they died.
 
-    ``deaths``: all of them, the last one last, at least one. ``poison``: there were so many
-    that the request is in quarantine; otherwise it had been entered and must not run twice.
+    ``deaths``: the last one last, at least one. ``poison``: there were so many to be blamed on
+    the request, which are these, that it is in quarantine; otherwise they are all, and the
+    request had been entered and must not run twice.
     """
 
     deaths: tuple[Death, ...]

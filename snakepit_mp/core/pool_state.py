@@ -265,7 +265,12 @@ class PoolState:
         instructions: list[Instruction] = []
         if request_id is not None:
             instructions += self._requests.worker_died(
-                request_id, worker_id, incarnation, event.phase, now
+                request_id,
+                worker_id,
+                incarnation,
+                event.phase,
+                now,
+                blamed=not self._supervisor.slots[worker_id].current.orphaned,
             )
         return instructions + self._supervisor.handle(event, now)
 

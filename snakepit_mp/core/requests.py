@@ -12,7 +12,8 @@ When a worker dies with a request in hand, the status page tells exactly how far
 * entered otherwise: it may have had effects, must not run again, and fails.
 
 Each such death is held against the request, entered or not, since arguments that kill the
-decoder never get as far as the tool. At ``poison_after`` deaths it fails in any case.
+decoder never get as far as the tool. At ``poison_after`` deaths it fails in any case. A worker
+that dies with its fork server is nobody's fault, and not counted.
 
 An exception for which the tool asks to be retried makes the same wait, as long as there are
 retries and time left.
@@ -137,13 +138,17 @@ class Requests:
         incarnation: int,
         phase: Phase | None,
         now: float,
+        *,
+        blamed: bool,
     ) -> list[Instruction]:
         """The worker that had it in hand is dead: back to the line, or the end."""
         entry = self.open[request_id]
         entered = entry.progressed or (phase is not None and phase >= Phase.ENTERED)
-        entry.deaths.append(Death(worker_id, incarnation, request_id, entered, entry.attempt))
-        poison = len(entry.deaths) >= self._poison_after
-        deaths = Deaths(tuple(entry.deaths), poison)
+        death = Death(worker_id, incarnation, request_id, entered, entry.attempt, blamed)
+        entry.deaths.append(death)
+        suspect = tuple(one for one in entry.deaths if one.blamed)
+        poison = blamed and len(suspect) >= self._poison_after
+        deaths = Deaths(suspect if poison else tuple(entry.deaths), poison)
         if poison or (entered and entry.progressed):
             return self.fail(request_id, deaths)
         if entered and not entry.request.idempotent:

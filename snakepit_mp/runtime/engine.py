@@ -95,9 +95,11 @@ class Engine:
             decide=self._decide,
             attempt_in_hand=self._state.attempt_in_hand,
             learn_tools=self.learn_tools,
+            bury_server=self._bury_server,
         )
         self._server: ForkServer | None = None
         self._launched = False
+        self._generation = 0
         self._buried = 0  # the last fork server whose end was dealt with
         self._tools: Mapping[str, ToolSpec] | None = None
         self._broken: BaseException | None = None
@@ -235,7 +237,7 @@ class Engine:
         self._launched = True
         with self._lock:
             if self._broken is None:
-                self._server = server
+                self._server, self._generation = server, generation
         if self._server is None:
             server.close()
             return
@@ -323,6 +325,11 @@ class Engine:
                 message.worker_id,
                 "stopped" if message.stopped else "continued",
             )
+
+    def _bury_server(self) -> None:
+        server = self._server
+        if server is not None and server.ended():
+            self._server_gone(server, self._generation)
 
     def _server_gone(self, server: ForkServer, generation: int) -> None:
         """The fork server is dead: so are its workers, by the kernel; their groups are ours."""

@@ -7,6 +7,7 @@ The server is a process of its own, started clean by ``exec``; `forking` is what
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -126,6 +127,10 @@ class ForkServer:
         self._heard = True
         payload, fds = frame
         return decode_message(payload, fds[0] if fds else None, allow_pickle=self._allow_pickle)
+
+    def ended(self) -> bool:
+        """Whether the process has ended, known as soon as the kernel knows."""
+        return bool(select.select([self.pidfd], [], [], 0)[0])
 
     def stop(self) -> None:
         """Order the server to end: it kills the groups of all its workers and reaps them."""

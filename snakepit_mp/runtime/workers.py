@@ -28,6 +28,7 @@ class Workers:
 
     ``lock`` is the engine's; ``server()``, called under it, is the fork server to be asked.
     ``decide`` takes a function that makes the event, which it calls under the lock.
+    ``bury_server`` tells of the fork server's end, if it has ended.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Workers:
         decide: Callable[[Callable[[], events.Event]], None],
         attempt_in_hand: Callable[[int, int], tuple[int, int] | None],
         learn_tools: Callable[[Mapping[str, ToolSpec]], None],
+        bury_server: Callable[[], None],
     ) -> None:
         self._config = config
         self._directory = directory
@@ -52,6 +54,7 @@ class Workers:
         self._decide = decide
         self._attempt_in_hand = attempt_in_hand
         self._learn_tools = learn_tools
+        self._bury_server = bury_server
         self._alive: dict[Key, Incarnation] = {}
 
     def get(self, worker_id: int, incarnation: int) -> Incarnation | None:
@@ -179,6 +182,8 @@ class Workers:
             self._learn_tools(told)
 
     def exited(self, key: Key) -> None:
+        """Its end was noticed; that of its fork server, if that caused it, is told before."""
+        self._bury_server()
         with self._lock:
             incarnation = self._alive.get(key)
         if incarnation is None:

@@ -10,6 +10,8 @@ from pool_play import Play, without_timers
 from snakepit_mp.core.events import (
     AttemptFailed,
     DeadlineExpired,
+    ForkServerLost,
+    ForkServerStarted,
     LaneBroke,
     Phase,
     QueueTimeExpired,
@@ -171,6 +173,24 @@ def test_request_that_kills_worker_after_worker_is_quarantined(phase: Phase | No
     assert [death.incarnation for death in deaths.deaths] == [1, 2, 3]
     entered = phase in ENTERED
     assert [death.attempt for death in deaths.deaths] == ([1, 2, 3] if entered else [1, 1, 1])
+
+
+def test_workers_that_die_with_their_fork_server_are_not_blamed_on_the_request() -> None:
+    play = Play(poison_after=1).up()
+    play.submit(1, idempotent=True)
+    for generation in (1, 2, 3):
+        play(ForkServerLost(generation), WorkerExited(0, generation, Phase.ENTERED))
+        play(ForkServerStarted(generation + 1))
+        play.ready(0, generation + 1)
+    assert play.row().request_id == 1
+    deaths = failure(play(WorkerExited(0, 4, Phase.ENTERED)))
+    assert deaths == Deaths((Death(0, 4, 1, entered=True, attempt=4),), poison=True)
+
+
+def test_request_that_must_not_run_twice_fails_with_its_fork_server_too() -> None:
+    deaths = failure(busy()(ForkServerLost(1), WorkerExited(0, 1, Phase.ENTERED)))
+    death = Death(0, 1, 1, entered=True, attempt=1, blamed=False)
+    assert deaths == Deaths((death,), poison=False)
 
 
 # --- retries ---

@@ -147,6 +147,19 @@ def test_calls_in_hand_when_the_fork_server_dies(make_pool, gate: Gate):
     assert future.result(scaled(10)) == "open"
 
 
+def test_deaths_of_the_fork_server_are_not_blamed_on_the_call(make_pool, gate: Gate):
+    pool = make_pool(workers=1, poison_after=1)
+    future = pool.submit("note_and_wait_again", gate.args)
+
+    for times in range(1, 4):
+        gate.wait_entered(times)
+        os.kill(pool._engine._server.pid, signal.SIGKILL)
+    gate.wait_entered(4)
+    gate.open()
+
+    assert future.result(scaled(10)) == "open"
+
+
 def test_children_of_tools_die_with_the_fork_server(make_pool):
     pool = make_pool(workers=1)
     server = _fork_server(pool)
