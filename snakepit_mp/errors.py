@@ -162,8 +162,11 @@ class WorkerDied(TaskError, BrokenProcessPool):
     """The worker died while it held this call.
 
     Attributes: ``worker_id``, ``pid``, ``exit_code`` (``None`` if killed by a signal or
-    unknown), ``signal`` (its name, or ``None``), ``entered`` (whether the tool had been
-    called), ``attempt`` (1 for the first).
+    unknown), ``signal`` (its name, or ``None``), ``oom`` (whether the kernel killed for want of
+    memory just then), ``peak_rss`` (bytes, ``None`` if unknown), ``stack`` (Python's, of a fatal
+    signal), ``stderr`` (the last of it), ``entered`` (whether the tool had been called),
+    ``attempt`` (1 for the first), ``duration`` (seconds since the tool was called, or the call
+    was taken; ``None`` if it never was).
     """
 
     def __init__(
@@ -174,16 +177,26 @@ class WorkerDied(TaskError, BrokenProcessPool):
         pid: int | None = None,
         exit_code: int | None = None,
         signal: str | None = None,
+        oom: bool = False,
+        peak_rss: int | None = None,
+        stack: str = "",
+        stderr: str = "",
         entered: bool = False,
         attempt: int = 1,
+        duration: float | None = None,
     ) -> None:
         super().__init__(message)
         self.worker_id = worker_id
         self.pid = pid
         self.exit_code = exit_code
         self.signal = signal
+        self.oom = oom
+        self.peak_rss = peak_rss
+        self.stack = stack
+        self.stderr = stderr
         self.entered = entered
         self.attempt = attempt
+        self.duration = duration
 
 
 class PoisonTaskError(TaskError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import itertools
+import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -222,3 +225,45 @@ class Flaky(Adapter):
     def mark_safely(self, path: str, name: str) -> None:
         _note(path, name)
         time.sleep(0.005)
+
+
+class Doomed(Adapter):
+    """Each tool ends its worker in its own way."""
+
+    @tool
+    def read_nowhere(self) -> None:
+        ctypes.string_at(0)
+
+    @tool
+    def abort(self) -> None:
+        os.abort()
+
+    @tool(idempotent=True)
+    def abort_safely(self) -> None:
+        os.abort()
+
+    @tool
+    def bus(self) -> None:
+        signal.raise_signal(signal.SIGBUS)
+
+    @tool
+    def grow_and_die(self, size: int, seconds: float) -> None:
+        ballast = b"x" * size
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+        ballast.hex()
+
+    @tool
+    def complain_and_die(self, lines: int) -> None:
+        for number in range(lines):
+            print("complaint", number, file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @tool
+    def log_and_die(self) -> None:
+        logging.getLogger("doomed").warning("logged before the end")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @tool
+    def leave_with(self, code: int) -> None:
+        os._exit(code)

@@ -64,7 +64,7 @@ class RecordingStatus:
             note(request_id, attempt)
             self.notes.append((phase, request_id))
 
-        if phase in ("interrupt", "interrupted"):
+        if phase not in ("taken", "entered", "done"):
             return note
 
         return record

@@ -126,12 +126,14 @@ class InterruptWorker(Instruction):
 class KillWorker(Instruction):
     """Kill the worker's process group.
 
+    ``overdue``: it does not stop; tell where it hangs, if that can be found out at once.
     Only ordered when `WorkerForked` has come for it, but not necessarily for the slot's
     current incarnation: it may have been given up before its fork was answered.
     """
 
     worker_id: int
     incarnation: int
+    overdue: bool = False
 
 
 # --- time ---

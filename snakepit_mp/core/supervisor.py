@@ -289,13 +289,13 @@ class Supervisor:
     def _tool_overdue(self, slot: Slot, event: ToolOverdue, now: float) -> list[Instruction]:
         slot.step(event)
         if event.final:
-            return self._kill_overdue(slot)
+            return self._kill_overdue(slot, tell=True)
         return [InterruptWorker(event.worker_id, event.incarnation, event.request_id)]
 
-    def _kill_overdue(self, slot: Slot) -> list[Instruction]:
+    def _kill_overdue(self, slot: Slot, *, tell: bool = False) -> list[Instruction]:
         slot.current.ordered = True
         self._condemn(slot)
-        return self._kill(slot)
+        return self._kill(slot, overdue=tell)
 
     def kill_broken(self, slot: Slot, event: Event) -> list[Instruction]:
         """It cannot be reached; it keeps its request until its end tells how far that came."""
@@ -347,11 +347,11 @@ class Supervisor:
         slot.step(WorkerCondemned())
         slot.current.request_id = slot.current.interrupted = None
 
-    def _kill(self, slot: Slot) -> list[Instruction]:
+    def _kill(self, slot: Slot, *, overdue: bool = False) -> list[Instruction]:
         if slot.current.killed:
             return []
         slot.current.killed = True
-        return [KillWorker(slot.worker_id, slot.current.number)]
+        return [KillWorker(slot.worker_id, slot.current.number, overdue)]
 
     def _give_up(self, slot: Slot, event: Event, now: float) -> list[Instruction]:
         """Wait no longer for the answer to its fork; if there is a process, it will be killed."""

@@ -12,19 +12,36 @@ import mmap
 import os
 import signal
 import tempfile
+import time
+from typing import NamedTuple
 
 from ..core.events import Phase
+from .blackbox import FILE_SIZE
 
-__all__ = ["INTERRUPT_SIGNAL", "Phase", "StatusPage"]
+__all__ = ["INTERRUPT_SIGNAL", "Account", "Phase", "StatusPage"]
 
 #: Tells a worker to look at `StatusPage.interrupted`. A real-time signal, since the others
 #: belong to the tools; there are none on macOS.
 INTERRUPT_SIGNAL = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
-_NOTE, _INTERRUPTED, _WORDS = range(3)
+_NOTE, _INTERRUPTED, _SINCE, _INCARNATION, _TASKS, _BUSY, _RSS, _WORDS = range(8)
 
 _ATTEMPT_BITS = 16
 _MAX_ATTEMPT = (1 << _ATTEMPT_BITS) - 1
+
+
+class Account(NamedTuple):
+    """What a worker's page tells beside the note; the words are not of one moment.
+
+    ``since``: when it noted the last, on the clock of ``time.monotonic``. ``busy``: seconds
+    from TAKEN or ENTERED to DONE. ``rss``: bytes, as the worker measured last.
+    """
+
+    incarnation: int
+    since: float
+    tasks: int
+    busy: float
+    rss: int | None
 
 
 class StatusPage:
@@ -42,7 +59,7 @@ class StatusPage:
         """A fresh page with phase ``IDLE``; never used for a second incarnation."""
         fd = _memory_file()
         try:
-            os.ftruncate(fd, mmap.PAGESIZE)
+            os.ftruncate(fd, FILE_SIZE)
             return cls(fd)
         except BaseException:
             os.close(fd)
@@ -98,7 +115,32 @@ class StatusPage:
         os.close(self.fd)
         self.fd = -1
 
+    def begin(self, incarnation: int) -> None:
+        """Note, as the worker, who is at work here."""
+        self._words[_INCARNATION] = incarnation
+        self._words[_SINCE] = time.monotonic_ns()
+
+    def measure(self, rss: int) -> None:
+        """Note the worker's own resident memory, in bytes."""
+        self._words[_RSS] = rss
+
+    def account(self) -> Account:
+        """What the worker has done so far, by its own notes."""
+        words = self._words
+        return Account(
+            incarnation=words[_INCARNATION],
+            since=words[_SINCE] / 1e9,
+            tasks=words[_TASKS],
+            busy=words[_BUSY] / 1e9,
+            rss=words[_RSS] or None,
+        )
+
     def _note(self, request_id: int, attempt: int, phase: Phase) -> None:
+        now = time.monotonic_ns()
+        if phase is Phase.DONE:
+            self._words[_TASKS] += 1
+            self._words[_BUSY] += now - self._words[_SINCE]
+        self._words[_SINCE] = now
         run = request_id << _ATTEMPT_BITS | min(attempt, _MAX_ATTEMPT)
         self._words[_NOTE] = run << 2 | phase
 

@@ -7,13 +7,15 @@ caller's exception waits for it, but not longer than `PATIENCE`.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import indent
 
 from ..core.instructions import Death, Deaths
 from ..errors import PoisonTaskError, SnakepitError, TaskTimeout, WorkerDied
-from .incarnation import ExitStatus
+from .incarnation import ExitStatus, LastWords
 from .waiter import Ticket
 from .watcher import Watcher
 
@@ -22,8 +24,11 @@ __all__ = ["PATIENCE", "Deathbook", "explained"]
 #: Seconds that a caller's exception waits for the exit status.
 PATIENCE = 0.02
 
-#: Deaths remembered; older ones are told without their exit status.
-_REMEMBERED = 4096
+#: Deaths remembered; older ones are told without what is known of them.
+_REMEMBERED = 256
+
+#: Lines of standard error in an exception's message; its attribute has more.
+_SHOWN_LINES = 5
 
 Key = tuple[int, int]
 Tell = Callable[[BaseException], None]
@@ -31,7 +36,8 @@ Tell = Callable[[BaseException], None]
 
 @dataclass(slots=True)
 class _Entry:
-    pid: int | None
+    words: LastWords | None = None
+    at: float | None = None  # when it was noticed
     status: ExitStatus | None = None
 
 
@@ -53,10 +59,11 @@ class Deathbook:
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._waiting: list[_Report] = []
 
-    def died(self, key: Key, pid: int | None) -> None:
-        """A worker's death was noticed."""
+    def died(self, key: Key, words: LastWords) -> None:
+        """A worker's death was noticed, just now."""
         with self._lock:
-            self._entry(key).pid = pid
+            entry = self._entry(key)
+            entry.words, entry.at = words, time.monotonic()
 
     def status(self, key: Key, status: ExitStatus) -> None:
         """The fork server has read how a worker ended."""
@@ -87,7 +94,7 @@ class Deathbook:
         self._tell(report)
 
     def _entry(self, key: Key) -> _Entry:
-        entry = self._entries.setdefault(key, _Entry(None))
+        entry = self._entries.setdefault(key, _Entry())
         while len(self._entries) > _REMEMBERED:
             self._entries.popitem(last=False)
         return entry
@@ -105,17 +112,25 @@ class Deathbook:
 
     def _error(self, ticket: Ticket, death: Death) -> WorkerDied:
         with self._lock:
-            entry = self._entries.get((death.worker_id, death.incarnation)) or _Entry(None)
+            entry = self._entries.get((death.worker_id, death.incarnation)) or _Entry()
         status = entry.status or ExitStatus(None, None)
-        return WorkerDied(
-            _sentence(ticket, death, entry.pid, status),
+        words = entry.words or LastWords(None)
+        error = WorkerDied(
+            _sentence(ticket, death, words.pid, status),
             worker_id=death.worker_id,
-            pid=entry.pid,
+            pid=words.pid,
             exit_code=status.exit_code,
             signal=status.signal,
+            oom=status.oom,
+            peak_rss=status.peak_rss,
+            stack=words.stack,
+            stderr=words.stderr,
             entered=death.entered,
             attempt=death.attempt,
+            duration=None if words.since is None or entry.at is None else entry.at - words.since,
         )
+        error.args = (error.args[0] + _details(error),)
+        return error
 
 
 def explained(failure: BaseException, ticket: Ticket) -> BaseException:
@@ -132,7 +147,9 @@ def explained(failure: BaseException, ticket: Ticket) -> BaseException:
 
 
 def _sentence(ticket: Ticket, death: Death, pid: int | None, status: ExitStatus) -> str:
-    if status.signal is not None:
+    if status.oom:
+        how = "was killed by the kernel for want of memory"
+    elif status.signal is not None:
         how = f"was killed by {status.signal}"
     elif status.exit_code is not None:
         how = f"exited with code {status.exit_code}"
@@ -150,9 +167,25 @@ def _sentence(ticket: Ticket, death: Death, pid: int | None, status: ExitStatus)
     )
 
 
+def _details(error: WorkerDied) -> str:
+    """The rest of the message, each fact that is known on lines of its own."""
+    text = ""
+    if error.duration is not None:
+        text += f"\nafter {error.duration:.3g} s"
+    if error.peak_rss is not None:
+        text += ", " if text else "\n"
+        text += f"with at most {error.peak_rss / 1e6:.0f} MB of memory"
+    if error.stack:
+        text += f"\nits stack:\n{indent(error.stack, '  ')}"
+    lines = error.stderr.rstrip().splitlines()[-_SHOWN_LINES:]
+    if lines:
+        text += "\nthe last of its standard error:\n" + indent("\n".join(lines), "  ")
+    return text
+
+
 def _poison(ticket: Ticket, errors: tuple[WorkerDied, ...]) -> SnakepitError:
-    story = "; ".join(str(error) for error in errors)
+    story = "".join(f"\n- {error}" for error in errors)
     return PoisonTaskError(
-        f"{len(errors)} workers died under {ticket.command!r}, which is not tried again: {story}",
+        f"{len(errors)} workers died under {ticket.command!r}, which is not tried again:{story}",
         deaths=errors,
     )

@@ -317,7 +317,8 @@ class Engine:
             self._workers.refused(message)
         elif isinstance(message, Exited):
             key = (message.worker_id, message.incarnation)
-            self.deathbook.status(key, ExitStatus(message.exit_code, message.signal))
+            status = ExitStatus(message.exit_code, message.signal, message.oom, message.peak_rss)
+            self.deathbook.status(key, status)
             self._workers.exited(key)
         elif isinstance(message, Stopped):
             logger.warning(

@@ -18,6 +18,7 @@ from ..errors import WorkerStartError
 from ..lanes.frames import recv_frame, send_frame
 from ..store.session_store import SessionStore
 from ..worker.descent import flush_output
+from ..worker.stderr import copy_stderr
 from . import kernel
 from .child import Heritage, become, become_worker
 from .cleanup import kill_group, remove_if_abandoned
@@ -33,6 +34,7 @@ from .messages import (
     decode_request,
     encode_message,
 )
+from .oom import OomKills
 from .plan import ForkPlan
 from .preparation import import_adapter, settle
 from .threads import ThreadBlame, refuse_threads
@@ -84,6 +86,7 @@ class _Server:
         self._store_fds = store_fds
         self._heritage: Heritage | None = None
         self._workers: dict[int, SpawnRequest] = {}
+        self._oom_kills = OomKills()
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
 
     # -- importing ---------------------------------------------------------------------
@@ -99,6 +102,7 @@ class _Server:
         return isinstance(message, Imported)
 
     def _import(self) -> Imported:
+        copy_stderr()
         adapter = tools = None
         store = SessionStore.attach(self._store_fds, self._plan.store)
         with ThreadBlame() as blame:
@@ -199,7 +203,7 @@ class _Server:
         ended = kernel.reap(self._kill_group_of, wait=wait)
         if ended is None:
             return False
-        pid, status = ended
+        pid, status, peak_rss = ended
         request = self._workers.pop(pid, None)
         if request is not None:
             code = os.waitstatus_to_exitcode(status)
@@ -210,6 +214,8 @@ class _Server:
                     pid,
                     exit_code=code if code >= 0 else None,
                     signal=kernel.signal_name(-code) if code < 0 else None,
+                    oom=code == -signal.SIGKILL and self._oom_kills.happened(),
+                    peak_rss=peak_rss,
                 )
             )
         return True

@@ -13,13 +13,14 @@ from ..adapter import ToolSpec
 from ..core import events
 from ..errors import PoolError
 from ..lanes import envelope
+from ..lanes.blackbox import STACK_SIGNAL, BlackBox
 from ..lanes.lane import Lane
-from ..lanes.status import INTERRUPT_SIGNAL, StatusPage
+from ..lanes.status import INTERRUPT_SIGNAL, Phase, StatusPage
 from ..telemetry.logs import logger
 from ..values import codec
 from .kernel import send_signal
 
-__all__ = ["ExitStatus", "Incarnation"]
+__all__ = ["ExitStatus", "Incarnation", "LastWords"]
 
 #: Seconds that the rest of a message may take to come.
 _PATIENCE = 1.0
@@ -34,10 +35,25 @@ def _open_lane(target: str, token: str) -> Lane:
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a process ended: by ``exit_code`` or by ``signal`` (a name such as ``SIGKILL``)."""
+    """How a process ended: by ``exit_code`` or by ``signal`` (a name such as ``SIGKILL``).
+
+    ``oom`` and ``peak_rss`` as in `WorkerDied`.
+    """
 
     exit_code: int | None
     signal: str | None
+    oom: bool = False
+    peak_rss: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What a dead worker left: the last of its standard error, stacks, and since when it ran."""
+
+    pid: int | None
+    stderr: str = ""
+    stack: str = ""
+    since: float | None = None
 
 
 @dataclass(slots=True)
@@ -101,15 +117,35 @@ class Incarnation:
             return events.ToolEnded(*self.key, message["request_id"], message["attempt"])
         return None
 
+    @property
+    def black_box(self) -> BlackBox:
+        return BlackBox(self.status.fd)
+
+    def last_words(self) -> LastWords:
+        """What the process, which has ended, has left behind."""
+        box = self.black_box
+        note, account = self.status.note(), self.status.account()
+        since = account.since if note[2] in (Phase.TAKEN, Phase.ENTERED) else None
+        return LastWords(self.pid, box.stderr(), box.stacks(), since)
+
+    def write_stacks(self) -> int:
+        """Have the process write its stacks; where they will begin."""
+        since = self.black_box.size()
+        self._signal(STACK_SIGNAL)
+        return since
+
     def interrupt(self, request_id: int) -> None:
         """Have an exception raised in the tool, if it still runs this request."""
+        self.status.interrupt(request_id)
+        self._signal(INTERRUPT_SIGNAL)
+
+    def _signal(self, number: int) -> None:
         assert self.pid is not None
         assert self.pidfd is not None
-        self.status.interrupt(request_id)
         try:
-            send_signal(self.pidfd, self.pid, INTERRUPT_SIGNAL)
-        except OSError as error:  # too many signals are pending; it is killed in the end
-            logger.warning("worker %d cannot be interrupted: %s", self.worker_id, error)
+            send_signal(self.pidfd, self.pid, number)
+        except OSError as error:  # too many are pending; the worker will be killed in the end
+            logger.warning("worker %d cannot be signalled: %s", self.worker_id, error)
 
     def rss(self) -> int | None:
         """Resident memory in bytes; ``None`` where it cannot be told."""

@@ -132,27 +132,33 @@ def kill_family(child: int) -> bool:
     return True
 
 
-def reap(before: Callable[[int], object], *, wait: bool = False) -> tuple[int, int] | None:
-    """Reap one child that has ended: its pid and wait status; ``None`` if there is none.
+def reap(before: Callable[[int], object], *, wait: bool = False) -> tuple[int, int, int] | None:
+    """Reap one child that has ended: its pid, wait status and the most bytes it had resident.
 
-    ``before`` is called with its pid while that cannot be used again, and so still names
-    its process group; on systems that cannot peek, just afterwards. With ``wait``, blocks
-    until a child ends; ``None`` then means that there are no children.
+    ``None`` if there is none. ``before`` is called with its pid while that cannot be used
+    again, and so still names its process group; on systems that cannot peek, just
+    afterwards. With ``wait``, blocks until a child ends; ``None`` then means that there are
+    no children.
     """
     hang = 0 if wait else os.WNOHANG
     try:
         if not hasattr(os, "waitid"):
-            pid, status = os.waitpid(-1, hang)
-            if pid:
-                before(pid)
-            return (pid, status) if pid else None
+            reaped = _wait(-1, hang)
+            if reaped[0]:
+                before(reaped[0])
+            return reaped if reaped[0] else None
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | hang)
     except ChildProcessError:
         return None
     if ended is None:
         return None
     before(ended.si_pid)
-    return os.waitpid(ended.si_pid, 0)
+    return _wait(ended.si_pid, 0)
+
+
+def _wait(pid: int, options: int) -> tuple[int, int, int]:
+    pid, status, usage = os.wait4(pid, options)
+    return pid, status, usage.ru_maxrss * (1024 if ON_LINUX else 1)
 
 
 def stops() -> Iterator[tuple[int, bool]]:

@@ -76,13 +76,18 @@ class ForkRefused:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The worker ended, by ``exit_code`` or by ``signal`` (its name), and was reaped."""
+    """The worker ended, by ``exit_code`` or by ``signal`` (its name), and was reaped.
+
+    ``oom``: the kernel has killed for want of memory just then. ``peak_rss``: in bytes.
+    """
 
     worker_id: int
     incarnation: int
     pid: int
     exit_code: int | None
     signal: str | None
+    oom: bool = False
+    peak_rss: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

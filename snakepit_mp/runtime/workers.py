@@ -22,6 +22,9 @@ __all__ = ["Workers"]
 
 Key = tuple[int, int]
 
+#: Seconds that a worker has to write its stacks, before it is killed.
+_WRITING = 0.02
+
 
 class Workers:
     """The worker processes of a pool, from their spawn request to their burial.
@@ -119,9 +122,30 @@ class Workers:
             incarnation.interrupt(request_id)
 
     def kill(self, instruction: instructions.KillWorker) -> None:
-        incarnation = self.get(instruction.worker_id, instruction.incarnation)
+        key = (instruction.worker_id, instruction.incarnation)
+        if instruction.overdue:
+            self._watcher.call(lambda: self._ask_for_stacks(key))
+            return
+        incarnation = self._alive.get(key)
         if incarnation is not None and incarnation.pid is not None:
             kill_group(incarnation.pid)
+
+    def _ask_for_stacks(self, key: Key) -> None:
+        incarnation = self._alive.get(key)
+        if incarnation is not None:
+            since = incarnation.write_stacks()
+            self._watcher.after(_WRITING, lambda: self._kill_overdue(key, since))
+
+    def _kill_overdue(self, key: Key, since: int) -> None:
+        incarnation = self._alive.get(key)
+        if incarnation is None or incarnation.pid is None:
+            return
+        kill_group(incarnation.pid)
+        logger.warning(
+            "worker %d did not stop within grace and is killed; it was in:\n%s",
+            incarnation.worker_id,
+            incarnation.black_box.stacks(since) or "(nobody knows: it did not answer)",
+        )
 
     # -- notices -----------------------------------------------------------------------
 
@@ -194,7 +218,7 @@ class Workers:
             phase = None if attempt is None else incarnation.status.phase_of(*attempt)
             return events.WorkerExited(*key, phase)
 
-        self._deathbook.died(key, incarnation.pid)
+        self._deathbook.died(key, incarnation.last_words())
         self._decide(exited)
         with self._lock:
             self._alive.pop(key, None)  # unless the pool broke meanwhile

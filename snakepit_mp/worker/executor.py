@@ -32,6 +32,7 @@ from ..parameters import CONTEXT, with_context
 from .descent import OnlyThisProcess
 from .interrupts import Interrupted, Interrupts
 from .job import Job, JobCancelled, JobRefused
+from .memory import MemoryNotes
 
 __all__ = ["ContextFactory", "Executor"]
 
@@ -77,6 +78,7 @@ class Executor:
         self._lock = threading.Lock()
         self._stopping = False
         self._only_here = OnlyThisProcess()
+        self._memory = MemoryNotes(status)
         self._runner = asyncio.Runner()  # makes its loop when it is first used
         self._withdrawn: deque[int] = deque(maxlen=_REMEMBERED_WITHDRAWALS)
         self.interrupts = Interrupts(status, lambda number: self._inbox.put(_Withdrawal(number)))
@@ -145,6 +147,7 @@ class Executor:
             )
         self._status.done(request_id, attempt)
         job.finish(last)
+        self._memory.after_task()
         if self._status.interrupted() == request_id:
             self._on_abandoned(request_id, attempt)
 

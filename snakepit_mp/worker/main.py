@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..adapter import Adapter, tools_of
+from ..lanes.blackbox import BlackBox
 from ..lanes.envelope import encode_error
 from ..lanes.frames import recv_frame, send_frame
 from ..lanes.status import INTERRUPT_SIGNAL, StatusPage
@@ -19,6 +20,7 @@ from .boot import WorkerBoot
 from .descent import OnlyThisProcess
 from .executor import ContextFactory, Executor
 from .servicer import WorkerServer, serve
+from .stderr import keep_stderr
 
 __all__ = ["run"]
 
@@ -34,9 +36,14 @@ def run(boot: WorkerBoot) -> int:
     ``failed``. Obeys ``stop``; ends at once when the channel is closed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the application's business
+    status = StatusPage.attach(boot.status_fd)
+    status.begin(boot.incarnation)
+    box = BlackBox(boot.status_fd)
+    box.catch_fatal_signals()
+    keep_stderr(box)
     try:
         try:
-            adapter, executor, server = _start(boot)
+            adapter, executor, server = _start(boot, status)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the application is told
             failure = encode_error(0, error, allow_pickle=boot.allow_pickle)
             _tell(boot.channel, {"event": "failed", "error": failure})
@@ -51,7 +58,7 @@ def run(boot: WorkerBoot) -> int:
     return 0
 
 
-def _start(boot: WorkerBoot) -> tuple[Adapter | None, Executor, WorkerServer]:
+def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Executor, WorkerServer]:
     cls = boot.adapter
     if boot.load_adapter is not None:
         cls = boot.load_adapter()
@@ -65,7 +72,7 @@ def _start(boot: WorkerBoot) -> tuple[Adapter | None, Executor, WorkerServer]:
     _tell(boot.channel, {"event": "started"})
     executor = Executor(
         adapter,
-        StatusPage.attach(boot.status_fd),
+        status,
         context=_contexts_of(boot),
         on_session=lambda session_id: _note_session(boot, session_id),
         on_abandoned=lambda number, attempt: _tell(

@@ -362,7 +362,7 @@ def test_end_of_a_tool_whose_caller_waits_says_nothing() -> None:
 def test_tool_that_does_not_stop_is_told_again_and_then_killed() -> None:
     play = interrupted()
     assert play(ToolOverdue(0, 1, 1, final=False)) == [InterruptWorker(0, 1, 1)]
-    assert play(ToolOverdue(0, 1, 1, final=True)) == [KillWorker(0, 1)]
+    assert play(ToolOverdue(0, 1, 1, final=True)) == [KillWorker(0, 1, overdue=True)]
     assert play(RequestCompleted(1, 0, 1)) == []  # in the same instant: too late
     assert without_timers(play(WorkerExited(0, 1))) != []  # replaced at once: it had served
     assert play.state.counters().worker_deaths == 0
@@ -380,7 +380,7 @@ def test_timers_of_an_earlier_interrupt_do_not_concern_the_next() -> None:
     play = interrupted()
     play(RequestCompleted(1, 0, 1), DeadlineExpired(2))
     assert play(ToolOverdue(0, 1, 1, final=True)) == []
-    assert play(ToolOverdue(0, 1, 2, final=True)) == [KillWorker(0, 1)]
+    assert play(ToolOverdue(0, 1, 2, final=True)) == [KillWorker(0, 1, overdue=True)]
 
 
 def test_without_grace_the_worker_is_killed_at_once() -> None:

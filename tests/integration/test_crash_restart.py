@@ -214,6 +214,18 @@ def test_workers_tell_about_themselves(pool: Pool):
     assert sum(row.tasks for row in rows) >= 1
 
 
+def test_workers_account_for_themselves(make_pool):
+    pool = make_pool(workers=1)
+    pool.execute("sleep", (0.05,))
+
+    incarnation = pool._engine._workers.get(0, 1)
+    account = until(lambda: (a := incarnation.status.account()).rss and a)
+
+    assert (account.incarnation, account.tasks) == (1, 1)
+    assert 0.05 <= account.busy < scaled(10)
+    assert account.rss > 1 << 20
+
+
 def test_adapter_by_name(make_pool):
     pool = make_pool("pool_adapters:Tools", ready=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -42,6 +43,27 @@ def test_large_request_numbers_keep_their_phase(page):
     number = (1 << 46) - 1
     page.entered(number)
     assert page.read() == (number, Phase.ENTERED)
+
+
+def test_the_worker_keeps_an_account(page):
+    before = time.monotonic()
+    worker = attach(page)
+    worker.begin(3)
+    for number in (1, 2):
+        worker.taken(number)
+        worker.entered(number)
+        time.sleep(0.002)
+        worker.done(number)
+    worker.measure(1 << 24)
+    worker.close()
+    account = page.account()
+    assert (account.incarnation, account.tasks, account.rss) == (3, 2, 1 << 24)
+    assert 0.004 <= account.busy <= account.since - before
+    assert account.since <= time.monotonic()
+
+
+def test_an_account_of_nothing(page):
+    assert page.account() == (0, 0.0, 0, 0.0, None)
 
 
 def test_attempts_are_told_apart(page):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from snakepit_mp.core.instructions import Death, Deaths
 from snakepit_mp.errors import PoisonTaskError, TaskTimeout, WorkerDied
 from snakepit_mp.runtime.diagnosis import PATIENCE, Deathbook, explained
-from snakepit_mp.runtime.incarnation import ExitStatus
+from snakepit_mp.runtime.incarnation import ExitStatus, LastWords
 from snakepit_mp.runtime.waiter import Ticket
 
 
@@ -45,7 +47,7 @@ def _deaths(*incarnations: int, poison: bool = False, entered: bool = True) -> D
 def test_told_at_once_when_the_status_is_known(book: Deathbook, watcher: FakeWatcher):
     told: list[BaseException] = []
     book.status((0, 1), ExitStatus(None, "SIGSEGV"))
-    book.died((0, 1), 77)
+    book.died((0, 1), LastWords(77))
 
     book.report(_ticket(), _deaths(1), told.append)
 
@@ -58,7 +60,7 @@ def test_told_at_once_when_the_status_is_known(book: Deathbook, watcher: FakeWat
 
 def test_waits_for_the_status_and_tells_once(book: Deathbook, watcher: FakeWatcher):
     told: list[BaseException] = []
-    book.died((0, 1), 77)
+    book.died((0, 1), LastWords(77))
 
     book.report(_ticket(), _deaths(1), told.append)
     assert told == []
@@ -73,7 +75,7 @@ def test_waits_for_the_status_and_tells_once(book: Deathbook, watcher: FakeWatch
 
 def test_tells_what_is_known_when_patience_ends(book: Deathbook, watcher: FakeWatcher):
     told: list[BaseException] = []
-    book.died((0, 1), 77)
+    book.died((0, 1), LastWords(77))
     book.report(_ticket(), _deaths(1, entered=False), told.append)
 
     watcher.timers[0][1]()
@@ -87,7 +89,7 @@ def test_tells_what_is_known_when_patience_ends(book: Deathbook, watcher: FakeWa
 def test_poison_tells_every_death(book: Deathbook):
     told: list[BaseException] = []
     for number, name in ((1, "SIGKILL"), (2, "SIGSEGV")):
-        book.died((0, number), 70 + number)
+        book.died((0, number), LastWords(70 + number))
         book.status((0, number), ExitStatus(None, name))
 
     book.report(_ticket(idempotent=True), _deaths(1, 2, poison=True), told.append)
@@ -101,13 +103,36 @@ def test_poison_tells_every_death(book: Deathbook):
 
 def test_advice_only_where_it_helps(book: Deathbook):
     told: list[BaseException] = []
-    book.died((0, 1), 77)
+    book.died((0, 1), LastWords(77))
     book.status((0, 1), ExitStatus(None, "SIGKILL"))
 
     book.report(_ticket(), _deaths(1), told.append)
     book.report(_ticket(idempotent=True), _deaths(1), told.append)
 
     assert ["idempotent" in str(error) for error in told] == [True, False]
+
+
+def test_everything_that_is_known_is_told(book: Deathbook):
+    told: list[BaseException] = []
+    lines = "".join(f"line {n}\n" for n in range(9))
+    since = time.monotonic() - 2.0
+    book.status((0, 1), ExitStatus(None, "SIGKILL", oom=True, peak_rss=123_000_000))
+    book.died((0, 1), LastWords(77, lines, 'File "x.py", line 3 in tool', since))
+
+    book.report(_ticket(), _deaths(1), told.append)
+
+    (error,) = told
+    assert isinstance(error, WorkerDied)
+    assert (error.oom, error.peak_rss, error.stderr) == (True, 123_000_000, lines)
+    assert error.duration is not None
+    assert 2.0 <= error.duration < 60.0
+    first, *rest = str(error).splitlines()
+    assert "killed by the kernel for want of memory while it ran 'tool'" in first
+    assert rest[0].endswith("with at most 123 MB of memory")
+    assert "line 3 in tool" in str(error)
+    assert rest[-5:] == [f"  line {n}" for n in range(4, 9)]
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.stack, again.duration, str(again)) == (error.stack, error.duration, str(error))
 
 
 @pytest.mark.parametrize(

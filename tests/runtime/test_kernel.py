@@ -71,12 +71,12 @@ def test_a_child_still_exists_before_it_is_reaped():
 assert reaped() == (None, [])
 pid = forked(lambda: os._exit(3))
 result, seen = reaped(wait=True)
-assert result == (pid, 3 << 8) and seen == [(pid, True)]
+assert result[:2] == (pid, 3 << 8) and result[2] > 1 << 20 and seen == [(pid, True)]
 assert reaped(wait=True) == (None, [])
 pid = forked(signal.pause)
 assert reaped() == (None, [])
 os.kill(pid, signal.SIGKILL)
-assert reaped(wait=True)[0] == (pid, signal.SIGKILL)
+assert reaped(wait=True)[0][:2] == (pid, signal.SIGKILL)
 """)
 
 
@@ -114,7 +114,7 @@ def middle():
 pid = forked(middle)
 leaf = int(os.read(reader, 20))
 os.kill(pid, signal.SIGKILL)
-ended = dict(kernel.reap(int, wait=True) for _ in range(2))
+ended = dict(kernel.reap(int, wait=True)[:2] for _ in range(2))
 assert ended == {pid: signal.SIGKILL, leaf: signal.SIGKILL}
 """)
 
@@ -122,7 +122,7 @@ assert ended == {pid: signal.SIGKILL, leaf: signal.SIGKILL}
 def test_a_child_whose_parent_is_gone_already_leaves():
     run("""
 pid = forked(lambda: kernel.die_with_parent(1 << 22))
-assert kernel.reap(int, wait=True) == (pid, 1 << 8)
+assert kernel.reap(int, wait=True)[:2] == (pid, 1 << 8)
 """)
 
 
