@@ -294,6 +294,14 @@ class Pool:
         if not came:
             raise TimeoutError(f"{workers} workers were not ready within {timeout} s")
 
+    def restart(self) -> None:
+        """Start again what the pool has given up: workers and fork server after FAILED.
+
+        What runs is left alone; see `await_ready` for the outcome.
+        """
+        self._check_open()
+        self._engine.handle(events.RestartRequested())
+
     # -- the end -----------------------------------------------------------------------
 
     def drain(self, timeout: float | None = None) -> None:

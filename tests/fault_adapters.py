@@ -101,6 +101,20 @@ class Stubborn(Adapter):
         sum(itertools.repeat(0))
 
     @tool
+    def leave_a_thread_that_holds_the_interpreter(self) -> None:
+        threading.Timer(0.1, sum, (itertools.repeat(0),)).start()
+
+    @tool
+    def compute_in_c(self, seconds: float) -> int:
+        """Holds the interpreter for about so long."""
+        size, began = 1 << 20, time.monotonic()
+        sum(itertools.repeat(0, size))
+        rate = size / (time.monotonic() - began)
+        began = time.monotonic()
+        sum(itertools.repeat(0, int(rate * seconds)))
+        return int(1000 * (time.monotonic() - began))
+
+    @tool
     def stop_myself(self, path: str) -> None:
         _note(path, "entered")
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -177,6 +191,18 @@ class Stubborn(Adapter):
         while True:
             number += 1
             ctx["number"] = number
+
+
+class Choosy(Adapter):
+    """Starts only where it finds a sign."""
+
+    def start(self) -> None:
+        if not os.path.exists(os.environ["CHOOSY"]):
+            raise PlainError("no sign")
+
+    @tool
+    def echo(self, value: Any) -> Any:
+        return value
 
 
 class Flaky(Adapter):

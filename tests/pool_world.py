@@ -24,6 +24,8 @@ from snakepit_mp.core.events import (
     RequestCompleted,
     RequestProgressed,
     RequestSubmitted,
+    RestartRequested,
+    SilenceOverdue,
     SpawnFailed,
     SpawnLost,
     StartFailed,
@@ -33,7 +35,9 @@ from snakepit_mp.core.events import (
     ToolOverdue,
     WorkerExited,
     WorkerForked,
+    WorkerHeard,
     WorkerReady,
+    WorkerSilent,
 )
 from snakepit_mp.core.instructions import (
     AdmitRequest,
@@ -70,6 +74,7 @@ class Process:
     alive: bool = True
     starting: bool = True
     told_to_stop: bool = False
+    mute: bool = False
     inbox: tuple[int, int] | None = None  # a request sent, not yet taken, and the attempt
     page: tuple[int, int, Phase] = (0, 0, Phase.IDLE)
 
@@ -344,6 +349,14 @@ class World:
             and self.calls[process.page[0]].request.streaming
         ]
 
+    def fall_silent(self, process: Process, *, stopped: bool) -> None:
+        if process.key in self.known and not process.starting:
+            process.mute = True
+            self.report(WorkerSilent(*process.key, stopped=stopped))
+
+    def restart(self) -> None:
+        self.tell(RestartRequested())
+
     def die(self, process: Process) -> None:
         if process.alive:
             process.alive = False
@@ -399,7 +412,10 @@ class World:
         return any(self._step(process) for process in self.processes.values() if process.alive)
 
     def _step(self, process: Process) -> bool:
-        if process.starting:
+        if process.mute:
+            process.mute = False
+            self.report(WorkerHeard(*process.key))
+        elif process.starting:
             self.come_up(process)
         elif process.has_work:
             self.work(process)
@@ -414,7 +430,7 @@ class World:
         if self.proceed():
             return
         assert self.timers, "nothing can happen any more"
-        late = (StartTimedOut, StopTimedOut, ToolOverdue)
+        late = (StartTimedOut, StopTimedOut, ToolOverdue, SilenceOverdue)
         self.timers.sort(key=lambda event: isinstance(event, late))
         self.now += 1.0
         self.tell(self.timers.pop(0))

@@ -34,7 +34,9 @@ __all__ = [
     "RequestProgressed",
     "RequestSubmitted",
     "RestartDue",
+    "RestartRequested",
     "RetryDue",
+    "SilenceOverdue",
     "SpawnFailed",
     "SpawnLost",
     "StartFailed",
@@ -46,7 +48,9 @@ __all__ = [
     "WorkerEvent",
     "WorkerExited",
     "WorkerForked",
+    "WorkerHeard",
     "WorkerReady",
+    "WorkerSilent",
 ]
 
 
@@ -100,6 +104,11 @@ class StopRequested(Event):
     """No new requests; what waits is finished, or cancelled."""
 
     cancel_waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested(Event):
+    """What is FAILED, or waits for its next start, shall be tried again, with a clean record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +198,25 @@ class StartTimedOut(WorkerEvent):
 @dataclass(frozen=True, slots=True)
 class StopTimedOut(WorkerEvent):
     """``grace`` has passed since `StopWorker` (a timer the machine asked for)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSilent(WorkerEvent):
+    """It does not answer; with ``stopped`` because a signal has stopped it."""
+
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHeard(WorkerEvent):
+    """It answers again, or was continued."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceOverdue(WorkerEvent):
+    """``grace`` has passed since it fell silent (a timer the machine asked for)."""
+
+    silence: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,12 @@ class ForkServerRecord:
     def due(self) -> None:
         self.state = ForkServerState.DOWN
 
+    def forgive(self) -> None:
+        """Forget failures; what had been given up, or waits, may be started at once."""
+        self._intensity.reset()
+        if self.state in (ForkServerState.FAILED, ForkServerState.BACKOFF):
+            self.state = ForkServerState.DOWN
+
     def end(self) -> list[Instruction]:
         alive = self.state in _ALIVE
         self.state = ForkServerState.ENDED

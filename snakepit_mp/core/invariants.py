@@ -10,7 +10,7 @@ from .supervisor import Supervisor
 __all__ = ["check"]
 
 _S = WorkerState
-_WITH_PID = frozenset({_S.CONNECTING, _S.READY, _S.EXECUTING, _S.INTERRUPTING})
+_WITH_PID = frozenset({_S.CONNECTING, _S.READY, _S.RECONNECTING, _S.EXECUTING, _S.INTERRUPTING})
 
 
 def check(requests: Requests, supervisor: Supervisor) -> None:
@@ -63,6 +63,9 @@ def _check_slot(slot: Slot) -> None:
     assert executing == (current.request_id is not None), f"{slot}: state and hand disagree"
     interrupting = slot.state is _S.INTERRUPTING
     assert interrupting == (current.interrupted is not None), f"{slot}: state and tool disagree"
+    reconnecting = slot.state is _S.RECONNECTING
+    assert not reconnecting or current.silent, f"{slot} waits for nothing"
+    assert not (current.silent and slot.state is _S.READY), f"{slot} is silent and ready"
     assert current.pid is not None or slot.state not in _WITH_PID, f"{slot} has no pid"
     may_have_pid = slot.state in _WITH_PID or slot.state is _S.STOPPING
     assert current.pid is None or may_have_pid, f"{slot} has a pid"

@@ -10,7 +10,7 @@ What moves a slot is either an event from outside (`events`) or a *decision* of 
 itself (below). Whatever is not in the table is illegal: it raises `InvalidTransition` and
 changes nothing. The diagram in the documentation is printed from the table.
 
-Four rules explain its shape.
+Five rules explain its shape.
 
 1. *No process, no news.* In STOPPED, BACKOFF and FAILED there is no process, so every report
    about one is late. It is ignored, not illegal: an exit is seen through a pidfd, by the fork
@@ -24,6 +24,9 @@ Four rules explain its shape.
    Only its end matters. It has no request in hand.
 4. *INTERRUPTING has a request that nobody waits for.* It was answered already, by a time-out or
    a cancellation; the worker takes the next one when its tool has stopped.
+5. *Only an idle worker is judged by its silence.* It is RECONNECTING, and takes nothing, until
+   it answers; a long call in C does not answer either. A worker that was stopped by a signal is
+   judged in any state.
 
 SPAWNING begins before the fork server is asked and waits there for a server. It ends with the
 answer to the fork, so that no request is ever granted to a process that could not be killed,
@@ -44,6 +47,8 @@ from .events import (
     PoolStarted,
     RequestCompleted,
     RestartDue,
+    RestartRequested,
+    SilenceOverdue,
     SpawnFailed,
     SpawnLost,
     StartFailed,
@@ -53,7 +58,9 @@ from .events import (
     ToolOverdue,
     WorkerExited,
     WorkerForked,
+    WorkerHeard,
     WorkerReady,
+    WorkerSilent,
 )
 
 __all__ = [
@@ -81,6 +88,7 @@ class WorkerState(StrEnum):
     SPAWNING = auto()
     CONNECTING = auto()
     READY = auto()
+    RECONNECTING = auto()
     EXECUTING = auto()
     INTERRUPTING = auto()
     STOPPING = auto()
@@ -153,13 +161,25 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
     _S.CONNECTING: {
         WorkerReady: _S.READY,
         StartFailed: _S.CONNECTING,
+        WorkerSilent: _S.CONNECTING,
+        WorkerHeard: _S.CONNECTING,
         StartTimedOut: _S.STOPPING,
         WorkerExited: _S.STOPPED,
         WorkerCondemned: _S.STOPPING,
     },
     _S.READY: {
         RequestGranted: _S.EXECUTING,
+        WorkerSilent: _S.RECONNECTING,
+        WorkerHeard: _S.READY,
         StartTimedOut: _S.READY,
+        WorkerExited: _S.STOPPED,
+        WorkerCondemned: _S.STOPPING,
+    },
+    _S.RECONNECTING: {
+        WorkerHeard: _S.READY,
+        WorkerSilent: _S.RECONNECTING,
+        SilenceOverdue: _S.RECONNECTING,
+        StartTimedOut: _S.RECONNECTING,
         WorkerExited: _S.STOPPED,
         WorkerCondemned: _S.STOPPING,
     },
@@ -168,6 +188,9 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
         AttemptFailed: _S.READY,
         RequestAbandoned: _S.INTERRUPTING,
         LaneBroke: _S.EXECUTING,
+        WorkerSilent: _S.EXECUTING,
+        WorkerHeard: _S.EXECUTING,
+        SilenceOverdue: _S.EXECUTING,
         StartTimedOut: _S.EXECUTING,
         WorkerExited: _S.STOPPED,
         WorkerCondemned: _S.STOPPING,
@@ -177,6 +200,8 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
         AttemptFailed: _S.READY,
         ToolEnded: _S.READY,
         ToolOverdue: _S.INTERRUPTING,
+        WorkerSilent: _S.INTERRUPTING,
+        WorkerHeard: _S.INTERRUPTING,
         StartTimedOut: _S.INTERRUPTING,
         WorkerExited: _S.STOPPED,
         WorkerCondemned: _S.STOPPING,
@@ -185,6 +210,8 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
         WorkerForked: _S.STOPPING,
         WorkerReady: _S.STOPPING,
         StartFailed: _S.STOPPING,
+        WorkerSilent: _S.STOPPING,
+        WorkerHeard: _S.STOPPING,
         StartTimedOut: _S.STOPPING,
         StopTimedOut: _S.STOPPING,
         SpawnFailed: _S.STOPPED,
@@ -194,10 +221,13 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
     },
     _S.BACKOFF: {
         RestartDue: _S.SPAWNING,
+        RestartRequested: _S.SPAWNING,
         RestartDenied: _S.FAILED,
         SlotRetired: _S.STOPPED,
     },
-    _S.FAILED: {},
+    _S.FAILED: {
+        RestartRequested: _S.SPAWNING,
+    },
 }
 
 #: There is no process: every report about one is late.

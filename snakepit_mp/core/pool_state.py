@@ -64,6 +64,7 @@ from .events import (
     RequestCompleted,
     RequestProgressed,
     RequestSubmitted,
+    RestartRequested,
     RetryDue,
     StopRequested,
     WorkerEvent,
@@ -166,6 +167,8 @@ class PoolState:
     def _judge(self, event: Event) -> Verdict:
         if isinstance(event, PoolStarted):
             return Verdict.ILLEGAL if self._started or self._closing else Verdict.NEWS
+        if isinstance(event, RestartRequested):
+            return Verdict.NEWS if self._started and not self._closing else Verdict.LATE
         if type(event) in _ALWAYS_NEWS:
             return Verdict.NEWS
         return judge(event, self._requests, self._supervisor)
@@ -326,6 +329,7 @@ _REACTIONS: dict[type[Event], Callable[[PoolState, Any, float], list[Instruction
     DrainRequested: PoolState._drain_requested,
     StopRequested: PoolState._stop_requested,
     KillRequested: PoolState._kill_requested,
+    RestartRequested: lambda state, event, now: state._supervisor.restart(event, now),
     ForkServerStarted: lambda state, event, now: state._supervisor.server_started(event, now),
     ForkServerLost: lambda state, event, now: state._supervisor.server_lost(event, now),
     ForkServerDue: lambda state, event, now: state._supervisor.server_due(event, now),

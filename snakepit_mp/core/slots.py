@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .events import (
     Event,
     RestartDue,
+    SilenceOverdue,
     SpawnFailed,
     SpawnLost,
     ToolEnded,
@@ -38,6 +39,8 @@ class Incarnation:
     interrupted: int | None = None  # the request that is over, though its tool is not
     tasks: int = 0  # requests completed
     served: bool = False  # it was granted something
+    silences: int = 0  # how often it fell silent
+    silent: bool = False  # it was stopped, or is idle and does not answer
     killed: bool = False  # no need to kill it again
     ordered: bool = False  # its end is our will, not its fault
     orphaned: bool = False  # its end is its fork server's
@@ -77,6 +80,9 @@ class Slot:
             return Verdict.ILLEGAL
         if event.incarnation < self.current.number or self.state in DEAD_STATES:
             return Verdict.LATE
+        if isinstance(event, SilenceOverdue):
+            still = self.current.silent and self.current.silences == event.silence
+            return Verdict.NEWS if still else Verdict.LATE
         if isinstance(event, (ToolEnded, ToolOverdue)):
             return self._judge_tool(event)
         if successor(self.state, type(event)) is None or self.current.generation == 0:

@@ -29,6 +29,8 @@ from .events import (
     PoolStarted,
     RequestCompleted,
     RestartDue,
+    RestartRequested,
+    SilenceOverdue,
     SpawnFailed,
     SpawnLost,
     StartFailed,
@@ -39,7 +41,9 @@ from .events import (
     WorkerEvent,
     WorkerExited,
     WorkerForked,
+    WorkerHeard,
     WorkerReady,
+    WorkerSilent,
 )
 from .fork_server import ForkServerRecord, ForkServerState
 from .instructions import (
@@ -66,7 +70,7 @@ __all__ = ["Supervisor"]
 
 _S = WorkerState
 _OVER = frozenset({_S.STOPPED, _S.FAILED})
-_WITH_PROCESS = frozenset({_S.CONNECTING, _S.READY, _S.EXECUTING, _S.INTERRUPTING})
+_WITH_PROCESS = frozenset({_S.CONNECTING, _S.READY, _S.RECONNECTING, _S.EXECUTING, _S.INTERRUPTING})
 
 
 class Supervisor:
@@ -117,6 +121,19 @@ class Supervisor:
         mine = current.number == incarnation
         return mine and request_id in (current.request_id, current.interrupted)
 
+    def restart(self, event: RestartRequested, now: float) -> list[Instruction]:
+        """Try again whatever could not start, as if it never had failed."""
+        self.failure = None
+        self.server.forgive()
+        instructions: list[Instruction] = []
+        for slot in self.slots:
+            slot.intensity.reset()
+            if slot.state in (_S.FAILED, _S.BACKOFF):
+                slot.step(event)
+                slot.current = Incarnation(slot.current.number + 1)
+                instructions += self._spawn(slot, now)
+        return instructions
+
     # --- the fork server ---
 
     def start(self, now: float) -> list[Instruction]:
@@ -164,7 +181,7 @@ class Supervisor:
             return []
         if slot.current.pid is None:
             return self._give_up(slot, SpawnLost(slot.worker_id, slot.current.number), now)
-        if slot.state in (_S.CONNECTING, _S.READY):
+        if slot.state in (_S.CONNECTING, _S.READY, _S.RECONNECTING):
             self._condemn(slot)
         return self._kill(slot)
 
@@ -247,6 +264,35 @@ class Supervisor:
     def _restart_due(self, slot: Slot, event: RestartDue, now: float) -> list[Instruction]:
         return self._renew(slot, now)
 
+    # --- its silence ---
+
+    def _silent(self, slot: Slot, event: WorkerSilent, now: float) -> list[Instruction]:
+        idle = slot.state is _S.READY
+        slot.step(event)
+        self.idle.discard(slot.worker_id)
+        current = slot.current
+        judged = idle or (event.stopped and slot.state is _S.EXECUTING)
+        if current.silent or not judged:
+            return []
+        current.silent = True
+        current.silences += 1
+        overdue = SilenceOverdue(slot.worker_id, current.number, current.silences)
+        return [StartTimer(self._grace, overdue)]
+
+    def _heard(self, slot: Slot, event: WorkerHeard, now: float) -> list[Instruction]:
+        was_reconnecting = slot.state is _S.RECONNECTING
+        slot.step(event)
+        slot.current.silent = False
+        if was_reconnecting:
+            self.idle.add(slot.worker_id)
+        return []
+
+    def _silence_overdue(self, slot: Slot, event: SilenceOverdue, now: float) -> list[Instruction]:
+        slot.step(event)
+        if slot.state is _S.EXECUTING:
+            return self._kill(slot)  # its end tells how far its request came
+        return self._kill_overdue(slot)
+
     # --- its request ---
 
     def grant(self, slot: Slot, request_id: int, attempt: int) -> None:
@@ -267,6 +313,7 @@ class Supervisor:
         slot.step(event)
         slot.current.request_id = slot.current.interrupted = None
         slot.current.tasks += 1
+        slot.current.silent = False  # a stopped worker would not have answered
         if slot.current.killed:
             slot.step(WorkerCondemned())
         else:
@@ -277,6 +324,7 @@ class Supervisor:
         if slot.current.killed or self._grace == 0:
             return self._kill_overdue(slot)
         slot.step(RequestAbandoned())
+        slot.current.silent = False  # from here on grace is judged by
         slot.current.request_id = None
         slot.current.interrupted = request_id
         key = slot.worker_id, slot.current.number
@@ -308,7 +356,7 @@ class Supervisor:
         """End every worker that has nothing in hand."""
         instructions: list[Instruction] = []
         for slot in self.slots:
-            if slot.state in (_S.READY, _S.CONNECTING) or (
+            if slot.state in (_S.READY, _S.RECONNECTING, _S.CONNECTING) or (
                 slot.state is _S.SPAWNING and slot.unanswered
             ):
                 instructions += self._dismiss(slot)
@@ -418,4 +466,7 @@ _HANDLERS: dict[type[WorkerEvent], Callable[..., list[Instruction]]] = {
     ToolOverdue: Supervisor._tool_overdue,
     WorkerExited: Supervisor._exited,
     RestartDue: Supervisor._restart_due,
+    WorkerSilent: Supervisor._silent,
+    WorkerHeard: Supervisor._heard,
+    SilenceOverdue: Supervisor._silence_overdue,
 }

@@ -36,7 +36,9 @@ from .forkserver import (
     ImportFailed,
     Stopped,
 )
+from .heartbeat import Heartbeat
 from .incarnation import ExitStatus, Incarnation
+from .pauses import watch_pauses
 from .plan import ForkPlan
 from .waiter import Grant, Waiter
 from .watcher import Watcher
@@ -127,6 +129,7 @@ class Engine:
     def start(self) -> None:
         self.watcher.start()
         end_at_exit(self)
+        Heartbeat(self.watcher, self._workers.all, self.handle).begin()
         self.handle(events.PoolStarted())
         # Whoever kills the application from here on meets the guard.
         try:
@@ -245,6 +248,8 @@ class Engine:
         gone = functools.partial(self._server_gone, server, generation)
         self.watcher.watch(server.channel.fileno(), speaks)
         self.watcher.watch(server.pidfd, gone)
+        paused = functools.partial(self._server_paused, server)
+        watch_pauses(server.pid, lambda: self.watcher.call(paused))
         self.handle(events.ForkServerStarted(generation))
 
     def _stop_fork_server(self, instruction: instructions.StopForkServer) -> None:
@@ -321,11 +326,22 @@ class Engine:
             self.deathbook.status(key, status)
             self._workers.exited(key)
         elif isinstance(message, Stopped):
-            logger.warning(
-                "worker %d was %s by a signal",
-                message.worker_id,
-                "stopped" if message.stopped else "continued",
-            )
+            self._worker_stopped(message)
+
+    def _worker_stopped(self, message: Stopped) -> None:
+        key = (message.worker_id, message.incarnation)
+        what = "stopped" if message.stopped else "continued"
+        logger.warning("worker %d was %s by a signal", message.worker_id, what)
+        if message.stopped:
+            self.handle(events.WorkerSilent(*key, stopped=True))
+        else:
+            self.handle(events.WorkerHeard(*key))
+
+    def _server_paused(self, server: ForkServer) -> None:
+        """Somebody has stopped it: nobody can be forked, nor a death be explained."""
+        if self._server is server and not self._ending:
+            logger.warning("the fork server was stopped by a signal, and is continued")
+            server.resume()
 
     def _bury_server(self) -> None:
         server = self._server

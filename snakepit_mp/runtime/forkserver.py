@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -131,6 +132,11 @@ class ForkServer:
     def ended(self) -> bool:
         """Whether the process has ended, known as soon as the kernel knows."""
         return bool(select.select([self.pidfd], [], [], 0)[0])
+
+    def resume(self) -> None:
+        """Continue it after a signal that stopped it."""
+        if self._process.poll() is None:
+            os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Order the server to end: it kills the groups of all its workers and reaps them."""

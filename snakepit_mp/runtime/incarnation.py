@@ -14,6 +14,7 @@ from ..core import events
 from ..errors import PoolError
 from ..lanes import envelope
 from ..lanes.blackbox import STACK_SIGNAL, BlackBox
+from ..lanes.frames import send_frame
 from ..lanes.lane import Lane
 from ..lanes.status import INTERRUPT_SIGNAL, Phase, StatusPage
 from ..telemetry.logs import logger
@@ -71,6 +72,8 @@ class Incarnation:
     pidfd: int | None = None
     lane: Lane | None = None
     address: str | None = None
+    #: When it was asked whether it is there; ``None`` once it has answered.
+    asked_at: float | None = None
     #: The fork server that was asked for it.
     server: object = None
 
@@ -111,6 +114,9 @@ class Incarnation:
             reply = envelope.decode_reply(message["error"], allow_pickle=allow_pickle)
             cause = reply.error or PoolError("the worker did not say why it failed")
             return events.StartFailed(*self.key, cause)
+        if kind == "pong":
+            self.asked_at = None
+            return events.WorkerHeard(*self.key)
         if kind == "tools":
             return {name: ToolSpec.from_dict(spec) for name, spec in message["tools"].items()}
         if kind == "released":
@@ -133,6 +139,19 @@ class Incarnation:
         since = self.black_box.size()
         self._signal(STACK_SIGNAL)
         return since
+
+    def ask(self) -> None:
+        """Ask whether it is there; it answers with a `WorkerHeard`."""
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+            self.command("ping")
+
+    def command(self, name: str) -> None:
+        """Send it an order over its channel."""
+        try:
+            send_frame(self.channel, codec.encode({"command": name}))
+        except OSError as error:
+            logger.debug("worker %d is gone already: %s", self.worker_id, error)
 
     def interrupt(self, request_id: int) -> None:
         """Have an exception raised in the tool, if it still runs this request."""

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from ..adapter import ToolSpec
 from ..config import PoolConfig
 from ..core import events, instructions
-from ..lanes.frames import recv_frame, send_frame
+from ..lanes.frames import recv_frame
 from ..telemetry.logs import logger
-from ..values import codec
 from .cleanup import SocketDirectory, kill_group
 from .diagnosis import Deathbook
 from .forkserver import Forked, ForkRefused, ForkServer
@@ -60,6 +59,9 @@ class Workers:
         self._bury_server = bury_server
         self._alive: dict[Key, Incarnation] = {}
 
+    def all(self) -> list[Incarnation]:
+        return list(self._alive.values())
+
     def get(self, worker_id: int, incarnation: int) -> Incarnation | None:
         return self._alive.get((worker_id, incarnation))
 
@@ -104,12 +106,8 @@ class Workers:
 
     def stop(self, instruction: instructions.StopWorker) -> None:
         incarnation = self.get(instruction.worker_id, instruction.incarnation)
-        if incarnation is None:
-            return
-        try:
-            send_frame(incarnation.channel, codec.encode({"command": "stop"}))
-        except OSError as error:
-            logger.debug("worker %d is gone already: %s", instruction.worker_id, error)
+        if incarnation is not None:
+            incarnation.command("stop")
 
     def interrupt(self, instruction: instructions.InterruptWorker) -> None:
         # By the watcher, which also closes the descriptors that this needs.

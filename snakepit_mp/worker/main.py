@@ -113,10 +113,18 @@ def _note_session(boot: WorkerBoot, session_id: str) -> None:
 def _listen(channel: socket.socket, executor: Executor) -> None:
     """Obey the application; leave without a word when it is gone."""
     while (frame := recv_frame(channel)) is not None:
-        if codec.decode(frame[0])["command"] == "stop":
+        command = codec.decode(frame[0])["command"]
+        if command == "stop":
             executor.stop()
+        elif command == "ping":
+            _tell(channel, {"event": "pong"})
     os._exit(0)
 
 
+# The listener and the main thread both tell.
+_telling = threading.Lock()
+
+
 def _tell(channel: socket.socket, event: dict[str, Any]) -> None:
-    send_frame(channel, codec.encode(event))
+    with _telling:
+        send_frame(channel, codec.encode(event))

@@ -24,7 +24,9 @@ from snakepit_mp.core.events import (
     ToolOverdue,
     WorkerExited,
     WorkerForked,
+    WorkerHeard,
     WorkerReady,
+    WorkerSilent,
 )
 from snakepit_mp.core.lifecycle import (
     DEAD_STATES,
@@ -64,6 +66,7 @@ WAYS: dict[str, Callable[[], Play]] = {
     "SPAWNING, not asked": lambda: _after(Play(), PoolStarted()),
     "CONNECTING": _connecting,
     "READY": lambda: Play().up(),
+    "RECONNECTING": lambda: _after(Play().up(), WorkerSilent(0, 1, stopped=False)),
     "EXECUTING": _executing,
     "INTERRUPTING": lambda: _after(_executing(), DeadlineExpired(1)),
     "STOPPING": lambda: _after(
@@ -84,6 +87,8 @@ REPORTS: dict[type[Event], Callable[[int], Event]] = {
     StartFailed: lambda n: StartFailed(0, n, ValueError()),
     StartTimedOut: lambda n: StartTimedOut(0, n),
     StopTimedOut: lambda n: StopTimedOut(0, n),
+    WorkerSilent: lambda n: WorkerSilent(0, n, stopped=False),
+    WorkerHeard: lambda n: WorkerHeard(0, n),
     ToolEnded: lambda n: ToolEnded(0, n, request_id=1, attempt=1),
     ToolOverdue: lambda n: ToolOverdue(0, n, request_id=1, final=False),
     WorkerExited: lambda n: WorkerExited(0, n),
@@ -102,6 +107,7 @@ AFTER_THE_END = {
     "SPAWNING": S.BACKOFF,
     "CONNECTING": S.BACKOFF,
     "READY": S.BACKOFF,
+    "RECONNECTING": S.BACKOFF,
     "EXECUTING": S.SPAWNING,  # it had served
     "INTERRUPTING": S.SPAWNING,
     "STOPPING": S.SPAWNING,  # as had this one

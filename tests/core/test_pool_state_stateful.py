@@ -148,6 +148,16 @@ class PoolMachine(RuleBasedStateMachine):
         processes = self._processes()
         self.world.die(processes[pick % len(processes)])
 
+    @precondition(lambda self: self._processes())
+    @rule(pick=_PICK, stopped=st.booleans())
+    def worker_falls_silent(self, pick: int, stopped: bool) -> None:
+        processes = self._processes()
+        self.world.fall_silent(processes[pick % len(processes)], stopped=stopped)
+
+    @rule()
+    def restart(self) -> None:
+        self.world.restart()
+
     @precondition(lambda self: self.world.hands)
     @rule(pick=_PICK)
     def lane_breaks(self, pick: int) -> None:
@@ -227,6 +237,8 @@ class Walk:
             self.fork_server_dies,
             self.start_fails,
             self.fork_fails,
+            self.worker_falls_silent,
+            self.restart,
         ]
         self.steps = usual + unusual
         self.likings: list[float] = [self.dice.choice([2, 4, 8]) for _ in usual]
@@ -304,6 +316,15 @@ class Walk:
     def worker_dies(self) -> None:
         if self._processes():
             self.world.die(self.dice.choice(self._processes()))
+
+    def worker_falls_silent(self) -> None:
+        if self._processes():
+            stopped = self.dice.random() < 0.5
+            self.world.fall_silent(self.dice.choice(self._processes()), stopped=stopped)
+
+    def restart(self) -> None:
+        if self.dice.random() < 0.2:
+            self.world.restart()
 
     def lane_breaks(self) -> None:
         if self.world.hands:
