@@ -17,6 +17,7 @@ __all__ = [
     "StoreConfig",
     "available_cpus",
     "available_memory",
+    "check_affinity",
     "check_count",
     "check_grace",
     "check_retries",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 _LANES = ("auto", "grpc")
+_AFFINITIES = ("hint", "strict_queue", "strict_fail_fast")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -65,6 +67,12 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is not None:
         _number("call", "timeout", timeout, above=0)
     return timeout
+
+
+def check_affinity(affinity: str) -> str:
+    """The affinity of a call, if it is one of those there are."""
+    _one_of("call", "affinity", affinity, _AFFINITIES)
+    return affinity
 
 
 def check_count(owner: str, name: str, value: int) -> None:
@@ -178,6 +186,7 @@ class PoolConfig:
     start_timeout: float = 60.0
     grace: float = 5.0
     restart: RestartPolicy = field(default_factory=RestartPolicy)
+    affinity: str = "hint"
     poison_after: int = 3
     store: Any = field(default_factory=StoreConfig)
     bridge: str | None = "unix"
@@ -191,6 +200,7 @@ class PoolConfig:
     def __post_init__(self) -> None:
         self._check_numbers()
         _one_of("PoolConfig", "lane", self.lane, _LANES)
+        _one_of("PoolConfig", "affinity", self.affinity, _AFFINITIES)
         _one_of("PoolConfig", "on_full", self.on_full, ("wait", "raise"))
         _one_of("PoolConfig", "import_in", self.import_in, ("server", "worker"))
         if not isinstance(self.restart, RestartPolicy):

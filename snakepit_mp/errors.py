@@ -8,6 +8,7 @@
     │   ├── PoolClosed (RuntimeError)
     │   ├── PoolSaturated
     │   ├── QueueTimeout (TimeoutError)
+    │   ├── SessionWorkerUnavailable
     │   └── WorkerStartError
     ├── TaskError                           the call failed
     │   ├── ToolNotFound (LookupError)
@@ -53,6 +54,7 @@ __all__ = [
     "RemoteError",
     "SessionLimitReached",
     "SessionNotFound",
+    "SessionWorkerUnavailable",
     "SnakepitError",
     "StoreBusy",
     "StoreClosed",
@@ -111,6 +113,20 @@ class PoolSaturated(PoolError):
 
 class QueueTimeout(PoolError, TimeoutError):
     """No worker became free within ``queue_timeout``; nothing was run."""
+
+
+class SessionWorkerUnavailable(PoolError):
+    """``affinity="strict_fail_fast"``, and the session's worker is busy; nothing was run.
+
+    Attributes: ``session_id``, ``worker_id``.
+    """
+
+    def __init__(
+        self, message: str, *, session_id: str | None = None, worker_id: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.worker_id = worker_id
 
 
 class WorkerStartError(PoolError):

@@ -19,6 +19,7 @@ from .adapter import Adapter, tool_name_of
 from .config import (
     PoolConfig,
     StoreConfig,
+    check_affinity,
     check_count,
     check_grace,
     check_retries,
@@ -132,6 +133,7 @@ class Pool:
         session_id: str | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Any:
         """Run a tool or a function in a worker, wait, and return its value.
 
@@ -140,13 +142,16 @@ class Pool:
         ``timeout``: seconds for line, start and execution together, default the tool's,
         else the pool's; at the deadline `TaskTimeout` is raised and the tool interrupted.
         ``retries``: how often the call may be run again, default the tool's; see `tool`.
+        ``affinity``: whether the worker that served the session last is preferred (``"hint"``),
+        waited for (``"strict_queue"``) or demanded (``"strict_fail_fast"``, which raises
+        `SessionWorkerUnavailable`); default the pool's.
 
         Raises what the tool raised, with the remote traceback as its cause; `ToolNotFound`,
         `InvalidArguments`, `CodecError`, `SessionNotFound` before anything is run;
         `WorkerDied` if the worker died in the tool and the tool is not idempotent.
         """
         ready = self._prepare(command, args, session_id, timeout)
-        reply = self._calls.execute(self._ticket(ready, session_id, timeout, retries))
+        reply = self._calls.execute(self._ticket(ready, session_id, timeout, retries, affinity))
         if reply.error is not None:
             try:
                 raise reply.error
@@ -162,13 +167,14 @@ class Pool:
         session_id: str | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Future[Any]:
         """Like `execute`, but returns a future at once; blocks only while the line is full.
 
         ``future.cancel()`` withdraws waiting work and interrupts running work.
         """
         ready = self._prepare(command, args, session_id, timeout)
-        return self._calls.submit(self._ticket(ready, session_id, timeout, retries))
+        return self._calls.submit(self._ticket(ready, session_id, timeout, retries, affinity))
 
     def stream(
         self,
@@ -178,13 +184,16 @@ class Pool:
         session_id: str | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Generator[Any, None, None]:
         """The items of a streaming tool as they come; ``timeout`` is for each item, in seconds.
 
         Closing the iterator stops the tool. The work starts with the first item asked for.
         """
         ready = self._prepare(command, args, session_id, timeout, streaming=True)
-        return self._calls.stream(self._ticket(ready, session_id, timeout, retries, streaming=True))
+        return self._calls.stream(
+            self._ticket(ready, session_id, timeout, retries, affinity, streaming=True)
+        )
 
     def map(
         self,
@@ -391,6 +400,7 @@ class Pool:
         session_id: str | None,
         timeout: float | None,
         retries: int | None,
+        affinity: str | None,
         *,
         streaming: bool = False,
     ) -> Ticket:
@@ -402,6 +412,7 @@ class Pool:
             idempotent=command.idempotent,
             timeout=_first(check_timeout(timeout), command.timeout, self.config.timeout),
             retries=command.retries if retries is None else check_retries(retries),
+            affinity=self.config.affinity if affinity is None else check_affinity(affinity),
         )
 
     def _open_bridge(self) -> BridgeServer | None:

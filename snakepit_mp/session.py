@@ -38,6 +38,7 @@ class Executor(Protocol):
         session_id: str | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Any: ...
 
     def submit(
@@ -48,6 +49,7 @@ class Executor(Protocol):
         session_id: str | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Future[Any]: ...
 
     def stream(
@@ -58,6 +60,7 @@ class Executor(Protocol):
         session_id: str | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Iterator[Any]: ...
 
     def map(
@@ -333,10 +336,11 @@ class Session(VariableMapping):
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Any:
         """As `Pool.execute`, in this session."""
         return self._runner().execute(
-            command, args, session_id=self.id, timeout=timeout, retries=retries
+            command, args, session_id=self.id, timeout=timeout, retries=retries, affinity=affinity
         )
 
     def submit(
@@ -346,10 +350,11 @@ class Session(VariableMapping):
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Future[Any]:
         """As `Pool.submit`, in this session."""
         return self._runner().submit(
-            command, args, session_id=self.id, timeout=timeout, retries=retries
+            command, args, session_id=self.id, timeout=timeout, retries=retries, affinity=affinity
         )
 
     def stream(
@@ -359,10 +364,11 @@ class Session(VariableMapping):
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        affinity: str | None = None,
     ) -> Iterator[Any]:
         """As `Pool.stream`, in this session."""
         return self._runner().stream(
-            command, args, session_id=self.id, timeout=timeout, retries=retries
+            command, args, session_id=self.id, timeout=timeout, retries=retries, affinity=affinity
         )
 
     def map(

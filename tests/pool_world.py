@@ -58,6 +58,7 @@ from snakepit_mp.core.instructions import (
 )
 from snakepit_mp.core.lifecycle import WorkerState
 from snakepit_mp.core.pool_state import PoolState
+from snakepit_mp.errors import SessionWorkerUnavailable
 
 Key = tuple[int, int]
 Notice = Callable[[], Event]
@@ -270,6 +271,8 @@ class World:
         call.admitted = True
 
     def _fail(self, one: FailRequest) -> None:
+        if isinstance(one.failure, SessionWorkerUnavailable):
+            assert self.calls[one.request_id].request.affinity == "strict_fail_fast"
         if isinstance(one.failure, Deaths):
             call = self.calls[one.request_id]
             assert one.failure.poison == (call.deaths >= POISON_AFTER)

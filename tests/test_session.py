@@ -157,10 +157,10 @@ def test_two_sessions_are_two_sessions(store: SessionStore) -> None:
 @pytest.mark.parametrize("name", ["execute", "submit", "stream"])
 def test_tools_run_in_the_session(session: Session, name: str) -> None:
     call = getattr(session, name)
-    assert call("tool", {"a": 1}, timeout=2, retries=1) == (
+    assert call("tool", {"a": 1}, timeout=2, retries=1, affinity="hint") == (
         name,
         ("tool", {"a": 1}),
-        {"session_id": "s", "timeout": 2, "retries": 1},
+        {"session_id": "s", "timeout": 2, "retries": 1, "affinity": "hint"},
     )
 
 

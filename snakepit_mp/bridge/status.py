@@ -17,6 +17,7 @@ from ..errors import (
     QueueTimeout,
     SessionLimitReached,
     SessionNotFound,
+    SessionWorkerUnavailable,
     SnakepitError,
     StoreBusy,
     StoreClosed,
@@ -53,6 +54,7 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
     CancelledError: _Code.CANCELLED,
     # The application's: full, closing, or not able to start.
     PoolSaturated: _Code.RESOURCE_EXHAUSTED,
+    SessionWorkerUnavailable: _Code.RESOURCE_EXHAUSTED,
     SessionLimitReached: _Code.RESOURCE_EXHAUSTED,
     StoreFull: _Code.RESOURCE_EXHAUSTED,
     PoolClosed: _Code.UNAVAILABLE,

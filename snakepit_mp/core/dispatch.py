@@ -6,13 +6,15 @@ died goes to the front: it has waited already, and is never refused. One that wa
 attempt stands *aside* and keeps its place, so that calls that fail make the line no longer.
 
 Of the idle workers the one that has been idle longest gets the request, unless the worker
-that last served the same session is idle: its caches are warm. That is a hint, nothing more;
-nobody waits for a particular worker.
+that last served the same session is idle: its caches are warm. As a rule that is a hint, nothing
+more. A request that insists on that worker, and finds it busy at the head of the line, *parks*:
+it keeps its place, gets that worker before anybody else, and holds up nobody.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 __all__ = ["IdleWorkers", "Line"]
 
@@ -23,28 +25,34 @@ _REMEMBERED_SESSIONS = 4096
 class Line:
     """Request ids in the order in which they will be served."""
 
-    __slots__ = ("_admitted", "_aside", "_held_back", "size")
+    __slots__ = ("_admitted", "_aside", "_held_back", "_parked", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._admitted: OrderedDict[int, None] = OrderedDict()
         self._aside: OrderedDict[int, None] = OrderedDict()
+        self._parked: OrderedDict[int, int] = OrderedDict()  # the worker that it waits for
         self._held_back: OrderedDict[int, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._admitted) + len(self._aside) + len(self._held_back)
+        return self._places + len(self._held_back)
 
     def __contains__(self, request_id: int) -> bool:
-        return any(request_id in part for part in (self._admitted, self._aside, self._held_back))
+        parts = (self._admitted, self._parked, self._aside, self._held_back)
+        return any(request_id in part for part in parts)
+
+    @property
+    def _places(self) -> int:
+        return len(self._admitted) + len(self._parked) + len(self._aside)
 
     @property
     def full(self) -> bool:
-        return len(self._admitted) + len(self._aside) >= self.size
+        return self._places >= self.size
 
     @property
     def admitted(self) -> list[int]:
-        """Those that have a place, first in line first, those aside last."""
-        return [*self._admitted, *self._aside]
+        """Those that have a place, first in line first, parked ones and those aside last."""
+        return [*self._admitted, *self._parked, *self._aside]
 
     def waiting(self) -> list[int]:
         """Everybody, first in line first."""
@@ -62,6 +70,22 @@ class Line:
         self._admitted[request_id] = None
         self._admitted.move_to_end(request_id, last=False)
 
+    def park(self, request_id: int, worker_id: int) -> None:
+        """Have the admitted one wait for that worker, and nobody for it."""
+        del self._admitted[request_id]
+        self._parked[request_id] = worker_id
+
+    def parked(self) -> list[tuple[int, int]]:
+        """Those that wait for a certain worker, and for which; first come first."""
+        return list(self._parked.items())
+
+    def unpark(self, worker_id: int) -> None:
+        """That worker is gone: who waited for it goes to the front, in the same order."""
+        waited = [request_id for request_id, which in self._parked.items() if which == worker_id]
+        for request_id in reversed(waited):
+            del self._parked[request_id]
+            self.return_to_front(request_id)
+
     def step_aside(self, request_id: int) -> None:
         """Take a place, full or not, without being served before `return_to_front`."""
         self._aside[request_id] = None
@@ -74,7 +98,8 @@ class Line:
         if request_id in self._held_back:
             del self._held_back[request_id]
             return []
-        del (self._aside if request_id in self._aside else self._admitted)[request_id]
+        parts: tuple[OrderedDict[int, Any], ...] = (self._admitted, self._parked, self._aside)
+        del next(part for part in parts if request_id in part)[request_id]
         admitted = []
         while self._held_back and not self.full:
             moved, _ = self._held_back.popitem(last=False)
@@ -104,6 +129,16 @@ class IdleWorkers:
 
     def discard(self, worker_id: int) -> None:
         self._idle.pop(worker_id, None)
+
+    def last_of(self, session_id: str | None) -> int | None:
+        """The worker that served the session last; ``None`` if that is not known."""
+        return None if session_id is None else self._last_worker.get(session_id)
+
+    def forget_sessions_of(self, worker_id: int) -> None:
+        """Its caches have gone with it."""
+        gone = [session for session, last in self._last_worker.items() if last == worker_id]
+        for session in gone:
+            del self._last_worker[session]
 
     def take(self, session_id: str | None) -> int | None:
         """The worker for a request of that session, idle no longer; ``None`` if all are busy."""

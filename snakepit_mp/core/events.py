@@ -70,7 +70,8 @@ class Request:
     ``request_id`` is unique for the life of the pool. ``session_id`` is a hint for the choice
     of the worker. ``idempotent``: may run again after a death in the middle of it. ``retries``:
     further attempts after a death, or after an exception that the tool names. ``deadline``: no
-    attempt begins after it.
+    attempt begins after it. ``affinity``: whether it insists on the worker that served its
+    session last, and waits for that (``strict_queue``) or fails (``strict_fail_fast``).
     """
 
     request_id: int
@@ -79,6 +80,7 @@ class Request:
     streaming: bool = False
     retries: int = 0
     deadline: float | None = None
+    affinity: str = "hint"
 
 
 @dataclass(frozen=True, slots=True)

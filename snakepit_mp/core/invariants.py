@@ -23,6 +23,10 @@ def check(requests: Requests, supervisor: Supervisor) -> None:
         assert ready == (slot.worker_id in supervisor.idle), f"{slot} and the idle set disagree"
     someone_waits = requests.line.first() is not None
     assert not (someone_waits and supervisor.idle), "someone waits while a worker is idle"
+    for request_id, worker_id in requests.line.parked():
+        assert worker_id not in supervisor.idle, (
+            f"{request_id} waits for {worker_id}, which is idle"
+        )
     waiting = len(requests.line.admitted)
     most = requests.line.size + len(supervisor.slots)
     assert waiting <= most, f"{waiting} wait in a line of {requests.line.size}"

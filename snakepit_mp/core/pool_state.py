@@ -31,7 +31,7 @@ What the machine promises, in any order of events, and `validate` checks:
 * a worker has at most one request, a request at most one worker;
 * a request that had been entered runs again only if it is idempotent or has retries left, and
   nothing of its stream was delivered;
-* nobody waits while a worker is idle; no more are admitted than the line holds, but for those
+* nobody waits while a worker is idle that it would take; no more are admitted than the line holds, but for those
   who came back from a dead worker;
 * after `StopRequested`, `ReportStopped` comes once: when nothing waits or runs, and every
   process has ended or was given up; given-up ones are killed should they ever appear.
@@ -46,7 +46,14 @@ from enum import Enum
 from typing import Any
 
 from ..config import RestartPolicy
-from ..errors import PoolClosed, PoolError, QueueTimeout, TaskTimeout, WorkerStartError
+from ..errors import (
+    PoolClosed,
+    PoolError,
+    QueueTimeout,
+    SessionWorkerUnavailable,
+    TaskTimeout,
+    WorkerStartError,
+)
 from .events import (
     AttemptFailed,
     DeadlineExpired,
@@ -60,6 +67,7 @@ from .events import (
     LaneBroke,
     PoolStarted,
     QueueTimeExpired,
+    Request,
     RequestCancelled,
     RequestCompleted,
     RequestProgressed,
@@ -212,6 +220,13 @@ class PoolState:
             return self._requests.refuse(event.request, closed)
         if self.start_failure() is not None:
             return self._requests.refuse(event.request, self._start_error())
+        wanted = self._supervisor.wanted_by(event.request)
+        if (
+            wanted is not None
+            and wanted not in self._supervisor.idle
+            and _in_a_hurry(event.request)
+        ):
+            return self._requests.refuse(event.request, _unavailable(event.request, wanted))
         return self._requests.submit(event.request)
 
     def _completed(self, event: RequestCompleted, now: float) -> list[Instruction]:
@@ -284,8 +299,7 @@ class PoolState:
 
     def _settle(self, instructions: list[Instruction], now: float) -> None:
         line = self._requests.line
-        while (request_id := line.first()) is not None and self._supervisor.idle:
-            instructions += self._grant(request_id)
+        instructions += self._serve_line()
         if line and self._supervisor.all_over and (self._started or self._closing):
             failure = self._start_error if self._started else CancelledError
             instructions += self._requests.fail_waiting(failure)
@@ -297,6 +311,26 @@ class PoolState:
             instructions.append(ReportIdle())
         if self._closing and not self._reported and not self._requests.open:
             instructions += self._report_stopped()
+
+    def _serve_line(self) -> list[Instruction]:
+        instructions: list[Instruction] = []
+        line, idle = self._requests.line, self._supervisor.idle
+        for request_id, waited_for in line.parked():
+            request = self._requests.open[request_id].request
+            if self._supervisor.wanted_by(request) != waited_for:
+                line.unpark(waited_for)
+            elif waited_for in idle:
+                instructions += self._grant(request_id)
+        while (request_id := line.first()) is not None and idle:
+            request = self._requests.open[request_id].request
+            wanted = self._supervisor.wanted_by(request)
+            if wanted is None or wanted in idle:
+                instructions += self._grant(request_id)
+            elif _in_a_hurry(request):
+                instructions += self._requests.fail(request_id, _unavailable(request, wanted))
+            else:
+                line.park(request_id, wanted)
+        return instructions
 
     def _grant(self, request_id: int) -> list[Instruction]:
         session_id = self._requests.open[request_id].request.session_id
@@ -322,6 +356,18 @@ class PoolState:
         error = WorkerStartError(f"no worker can be started{reason}")
         error.__cause__ = cause
         return error
+
+
+def _in_a_hurry(request: Request) -> bool:
+    return request.affinity == "strict_fail_fast"
+
+
+def _unavailable(request: Request, worker_id: int) -> SessionWorkerUnavailable:
+    return SessionWorkerUnavailable(
+        f"worker {worker_id}, which served session {request.session_id!r} last, is busy",
+        session_id=request.session_id,
+        worker_id=worker_id,
+    )
 
 
 _REACTIONS: dict[type[Event], Callable[[PoolState, Any, float], list[Instruction]]] = {

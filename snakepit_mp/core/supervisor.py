@@ -27,6 +27,7 @@ from .events import (
     ForkServerLost,
     ForkServerStarted,
     PoolStarted,
+    Request,
     RequestCompleted,
     RestartDue,
     RestartRequested,
@@ -55,6 +56,7 @@ from .instructions import (
     StopWorker,
 )
 from .lifecycle import (
+    SERVING_STATES,
     RequestAbandoned,
     RequestGranted,
     RestartDelayed,
@@ -69,6 +71,7 @@ from .slots import Incarnation, Slot
 __all__ = ["Supervisor"]
 
 _S = WorkerState
+_KEEPING_CACHES = SERVING_STATES | {_S.RECONNECTING}
 _OVER = frozenset({_S.STOPPED, _S.FAILED})
 _WITH_PROCESS = frozenset({_S.CONNECTING, _S.READY, _S.RECONNECTING, _S.EXECUTING, _S.INTERRUPTING})
 
@@ -257,12 +260,21 @@ class Supervisor:
 
     def _exited(self, slot: Slot, event: WorkerExited, now: float) -> list[Instruction]:
         self.idle.discard(slot.worker_id)
+        self.idle.forget_sessions_of(slot.worker_id)
         slot.step(event)
         self.deaths += not slot.current.ordered
         return self._ended(slot, now)
 
     def _restart_due(self, slot: Slot, event: RestartDue, now: float) -> list[Instruction]:
         return self._renew(slot, now)
+
+    def wanted_by(self, request: Request) -> int | None:
+        """The worker on which the request insists; ``None`` if any will do."""
+        if request.affinity == "hint":
+            return None
+        worker_id = self.idle.last_of(request.session_id)
+        keeps = worker_id is not None and self.slots[worker_id].state in _KEEPING_CACHES
+        return worker_id if keeps else None
 
     # --- its silence ---
 

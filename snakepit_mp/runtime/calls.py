@@ -44,6 +44,7 @@ class Calls:
         idempotent: bool = False,
         timeout: float | None = None,
         retries: int = 0,
+        affinity: str = "hint",
     ) -> Ticket:
         """A numbered request; its clocks start now. ``timeout``: seconds, of an item if streaming."""
         now = time.monotonic()
@@ -59,6 +60,7 @@ class Calls:
             deadline=None if timeout is None or streaming else now + timeout,
             queue_deadline=None if limit is None else now + limit,
             retries=retries,
+            affinity=affinity,
         )
 
     # -- execute -----------------------------------------------------------------------
@@ -316,6 +318,7 @@ def _submitted(ticket: Ticket) -> events.RequestSubmitted:
             streaming=ticket.streaming,
             retries=ticket.retries,
             deadline=ticket.deadline,
+            affinity=ticket.affinity,
         )
     )
 

@@ -37,7 +37,8 @@ class Ticket:
     """A request as the engine sees it: encoded, with its limits.
 
     ``deadline`` and ``queue_deadline`` are on ``time.monotonic()``; ``timeout`` is what the
-    caller asked for, in seconds, for the message. ``retries`` as in `Request`.
+    caller asked for, in seconds, for the message. ``retries`` and ``affinity`` as in
+    `Request`.
     """
 
     request_id: int
@@ -50,6 +51,7 @@ class Ticket:
     deadline: float | None
     queue_deadline: float | None
     retries: int = 0
+    affinity: str = "hint"
 
     def frame(self, attempt: int) -> bytes:
         return envelope.frame(

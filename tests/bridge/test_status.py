@@ -19,7 +19,7 @@ CODES = {
     "ALREADY_EXISTS": "VariableExists",
     "ABORTED": "VersionConflict",
     "DEADLINE_EXCEEDED": "QueueTimeout TaskTimeout",
-    "RESOURCE_EXHAUSTED": "PoolSaturated SessionLimitReached StoreFull",
+    "RESOURCE_EXHAUSTED": "PoolSaturated SessionLimitReached SessionWorkerUnavailable StoreFull",
     "UNAVAILABLE": "PoolClosed StoreBusy StoreClosed WorkerStartError",
     "INTERNAL": "PoisonTaskError RemoteError StoreMismatch WorkerDied",
 }

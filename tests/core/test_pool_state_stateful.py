@@ -74,6 +74,7 @@ class PoolMachine(RuleBasedStateMachine):
         idempotent=st.sampled_from([True, True, False]),
         stream=st.booleans(),
         retries=st.sampled_from([0, 0, 1, 2]),
+        affinity=st.sampled_from(["hint", "hint", "strict_queue", "strict_fail_fast"]),
         count=st.integers(1, 4),
     )
     def submit(self, count: int, stream: bool, **facts: object) -> None:
@@ -268,6 +269,7 @@ class Walk:
             idempotent=self.dice.random() < 0.6,
             streaming=self.dice.random() < 0.5,
             retries=self.dice.choice([0, 0, 1, 2]),
+            affinity=self.dice.choice(["hint", "hint", "strict_queue", "strict_fail_fast"]),
         )
 
     def proceed(self) -> None:
