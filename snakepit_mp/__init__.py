@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from . import errors
     from ._accel import implementation
     from .adapter import Adapter, ToolSpec, tool
-    from .config import PoolConfig, RestartPolicy, StoreConfig
+    from .config import BreakerPolicy, PoolConfig, RestartPolicy, StoreConfig
     from .pool import Pool, WorkerInfo
     from .session import Session, SessionContext
     from .store.history import OldValue
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adapter",
+    "BreakerPolicy",
     "Change",
     "OldValue",
     "Pool",
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 #: Where each public name is defined.
 _HOMES = {
     "Adapter": "adapter",
+    "BreakerPolicy": "config",
     "Change": "store.watch",
     "OldValue": "store.history",
     "Pool": "pool",

@@ -12,6 +12,7 @@ from typing import Any
 from .errors import ConfigError
 
 __all__ = [
+    "BreakerPolicy",
     "PoolConfig",
     "RestartPolicy",
     "StoreConfig",
@@ -142,6 +143,25 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When calls of a tool are refused, because it fails again and again.
+
+    After ``failures`` in a row within ``window`` seconds; ``probe_after`` seconds later one call
+    is let through, and decides. What fails is a call whose tool raised, whose worker died, or
+    whose deadline passed while it ran.
+    """
+
+    failures: int = 5
+    window: float = 30.0
+    probe_after: float = 10.0
+
+    def __post_init__(self) -> None:
+        _integer("BreakerPolicy", "failures", self.failures, least=1)
+        _number("BreakerPolicy", "window", self.window, above=0)
+        _number("BreakerPolicy", "probe_after", self.probe_after)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreConfig:
     """Limits of a session store.
 
@@ -188,6 +208,7 @@ class PoolConfig:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     affinity: str = "hint"
     poison_after: int = 3
+    breaker: BreakerPolicy | None = None
     store: Any = field(default_factory=StoreConfig)
     bridge: str | None = "unix"
     preload: tuple[str, ...] = ()
@@ -205,6 +226,10 @@ class PoolConfig:
         _one_of("PoolConfig", "import_in", self.import_in, ("server", "worker"))
         if not isinstance(self.restart, RestartPolicy):
             raise ConfigError(f"PoolConfig.restart must be a RestartPolicy, not {self.restart!r}")
+        if not isinstance(self.breaker, BreakerPolicy | None):
+            raise ConfigError(
+                f"PoolConfig.breaker must be a BreakerPolicy or None, not {self.breaker!r}"
+            )
         if not isinstance(self.allow_pickle, bool):
             raise ConfigError(f"PoolConfig.allow_pickle must be a bool, not {self.allow_pickle!r}")
         if not isinstance(self.name, str) or not self.name:

@@ -5,6 +5,7 @@
     SnakepitError
     ├── ConfigError (ValueError)            a setting is wrong
     ├── PoolError                           the pool refused
+    │   ├── CircuitOpen
     │   ├── PoolClosed (RuntimeError)
     │   ├── PoolSaturated
     │   ├── QueueTimeout (TimeoutError)
@@ -41,6 +42,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 __all__ = [
+    "CircuitOpen",
     "CodecError",
     "ConfigError",
     "ConstraintError",
@@ -101,6 +103,18 @@ class ConfigError(SnakepitError, ValueError):
 
 class PoolError(SnakepitError):
     """The pool refused the call; nothing was run."""
+
+
+class CircuitOpen(PoolError):
+    """The tool has failed too often of late; nothing was run.
+
+    Attributes: ``tool``, ``retry_after`` (seconds after which a call is worth a try).
+    """
+
+    def __init__(self, message: str, *, tool: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.tool = tool
+        self.retry_after = retry_after
 
 
 class PoolClosed(PoolError, RuntimeError):

@@ -413,6 +413,7 @@ class Pool:
             timeout=_first(check_timeout(timeout), command.timeout, self.config.timeout),
             retries=command.retries if retries is None else check_retries(retries),
             affinity=self.config.affinity if affinity is None else check_affinity(affinity),
+            tool=None if command.spec is None else command.spec.name,
         )
 
     def _open_bridge(self) -> BridgeServer | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from snakepit_mp import config
-from snakepit_mp.config import PoolConfig, RestartPolicy, StoreConfig
+from snakepit_mp.config import BreakerPolicy, PoolConfig, RestartPolicy, StoreConfig
 from snakepit_mp.errors import ConfigError
 
 BAD: list[tuple[type, str, list[Any]]] = [
@@ -34,6 +34,11 @@ BAD: list[tuple[type, str, list[Any]]] = [
     (PoolConfig, "grace", [-1, math.inf, None]),
     (PoolConfig, "restart", [None, {"max_restarts": 3}]),
     (PoolConfig, "poison_after", [0, 1.5, None]),
+    (PoolConfig, "affinity", ["strict", None]),
+    (PoolConfig, "breaker", [5, {"failures": 3}]),
+    (BreakerPolicy, "failures", [0, 1.5, None]),
+    (BreakerPolicy, "window", [0, -1, None]),
+    (BreakerPolicy, "probe_after", [-1, math.inf, None]),
     (PoolConfig, "bridge", ["tcp", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", 8080]),
     (PoolConfig, "bridge", ["0.0.0.0:50051", "[::]:0", "example.org:443"]),
     (PoolConfig, "preload", ["numpy", [1], (None,)]),
@@ -52,7 +57,7 @@ def test_bad_setting_is_named(cls: type, name: str, value: Any) -> None:
         cls(**{name: value})
 
 
-@pytest.mark.parametrize("cls", [RestartPolicy, StoreConfig, PoolConfig])
+@pytest.mark.parametrize("cls", [RestartPolicy, BreakerPolicy, StoreConfig, PoolConfig])
 def test_every_checked_setting_has_a_bad_example(cls: type) -> None:
     names = {field.name for field in dataclasses.fields(cls)}
     assert names - {name for owner, name, _ in BAD if owner is cls} <= {"store"}

@@ -7,11 +7,13 @@ from concurrent.futures import CancelledError
 import grpc
 
 from ..errors import (
+    CircuitOpen,
     CodecError,
     ConfigError,
     ConstraintError,
     ConstraintViolation,
     InvalidArguments,
+    PoisonTaskError,
     PoolClosed,
     PoolSaturated,
     QueueTimeout,
@@ -28,6 +30,7 @@ from ..errors import (
     VariableNotFound,
     VariableTypeError,
     VersionConflict,
+    WorkerDied,
     WorkerStartError,
 )
 
@@ -57,6 +60,7 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
     SessionWorkerUnavailable: _Code.RESOURCE_EXHAUSTED,
     SessionLimitReached: _Code.RESOURCE_EXHAUSTED,
     StoreFull: _Code.RESOURCE_EXHAUSTED,
+    CircuitOpen: _Code.UNAVAILABLE,
     PoolClosed: _Code.UNAVAILABLE,
     StoreBusy: _Code.UNAVAILABLE,
     StoreClosed: _Code.UNAVAILABLE,
@@ -86,6 +90,8 @@ def text_of(error: BaseException) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - the exception's class is the tool's
         text = "<the message cannot be shown>"
+    if isinstance(error, (WorkerDied, PoisonTaskError)):
+        return text.partition("\n")[0]  # stacks and standard error stay in the application
     if isinstance(error, SnakepitError):
         return text
     return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__

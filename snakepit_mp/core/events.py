@@ -72,6 +72,7 @@ class Request:
     further attempts after a death, or after an exception that the tool names. ``deadline``: no
     attempt begins after it. ``affinity``: whether it insists on the worker that served its
     session last, and waits for that (``strict_queue``) or fails (``strict_fail_fast``).
+    ``tool``: its name, ``None`` for a function.
     """
 
     request_id: int
@@ -81,6 +82,7 @@ class Request:
     retries: int = 0
     deadline: float | None = None
     affinity: str = "hint"
+    tool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,10 +300,11 @@ class QueueTimeExpired(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestCompleted(RequestEvent):
-    """The worker's reply, a value or the tool's exception, is here."""
+    """The worker's reply, a value or, with ``failed``, the tool's exception, is here."""
 
     worker_id: int
     incarnation: int
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,9 @@ from concurrent.futures import CancelledError
 from enum import Enum
 from typing import Any
 
-from ..config import RestartPolicy
+from ..config import BreakerPolicy, RestartPolicy
 from ..errors import (
+    CircuitOpen,
     PoolClosed,
     PoolError,
     QueueTimeout,
@@ -54,6 +55,7 @@ from ..errors import (
     TaskTimeout,
     WorkerStartError,
 )
+from .breaker import Breakers
 from .events import (
     AttemptFailed,
     DeadlineExpired,
@@ -106,7 +108,9 @@ class PoolState:
         start_timeout: float,
         grace: float,
         jitter: Callable[[], float],
+        breaker: BreakerPolicy | None = None,
     ) -> None:
+        self._breakers = Breakers(breaker)
         self._requests = Requests(queue_size, on_full, poison_after, jitter)
         self._supervisor = Supervisor(
             workers, restart, jitter, start_timeout, grace, needed=self._needed
@@ -220,6 +224,8 @@ class PoolState:
             return self._requests.refuse(event.request, closed)
         if self.start_failure() is not None:
             return self._requests.refuse(event.request, self._start_error())
+        if (refusal := self._circuit_open(event.request, now)) is not None:
+            return self._requests.refuse(event.request, refusal)
         wanted = self._supervisor.wanted_by(event.request)
         if (
             wanted is not None
@@ -229,11 +235,31 @@ class PoolState:
             return self._requests.refuse(event.request, _unavailable(event.request, wanted))
         return self._requests.submit(event.request)
 
+    def _circuit_open(self, request: Request, now: float) -> CircuitOpen | None:
+        breaker = self._breakers.of(request.tool)
+        if breaker is None:
+            return None
+        left = breaker.admit(request.request_id, now, self._requests.open.__contains__)
+        if left is None:
+            return None
+        return CircuitOpen(
+            f"{request.tool!r} has failed too often of late; try again in {left:.3g} s",
+            tool=request.tool or "",
+            retry_after=left,
+        )
+
+    def _record(self, request_id: int, now: float, *, failed: bool) -> None:
+        """Tell the breaker of the tool how a run of it has ended."""
+        breaker = self._breakers.of(self._requests.open[request_id].request.tool)
+        if breaker is not None:
+            breaker.record(request_id, now, failed=failed)
+
     def _completed(self, event: RequestCompleted, now: float) -> list[Instruction]:
         if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
             self._supervisor.release(event)
         if event.request_id not in self._requests.open:
             return []  # it was answered before its tool had ended
+        self._record(event.request_id, now, failed=event.failed)
         return self._requests.complete(event.request_id)
 
     def _attempt_failed(self, event: AttemptFailed, now: float) -> list[Instruction]:
@@ -241,6 +267,7 @@ class PoolState:
             self._supervisor.release(event)
         if event.request_id not in self._requests.open:
             return []
+        self._record(event.request_id, now, failed=True)
         return self._requests.attempt_failed(event.request_id, now)
 
     def _retry_due(self, event: RetryDue, now: float) -> list[Instruction]:
@@ -259,6 +286,8 @@ class PoolState:
         entry = self._requests.open[event.request_id]
         entered = entry.worker_id is not None or entry.attempt > 1
         where = "while a worker had it" if entry.worker_id is not None else "while it was in line"
+        if entry.worker_id is not None:
+            self._record(event.request_id, now, failed=True)
         timeout = TaskTimeout(f"the deadline of the call passed {where}", entered=entered)
         return self._end_request(event.request_id, timeout)
 
@@ -282,13 +311,16 @@ class PoolState:
         request_id = self.request_in_hand(worker_id, incarnation)
         instructions: list[Instruction] = []
         if request_id is not None:
+            orphaned = self._supervisor.slots[worker_id].current.orphaned
+            if not orphaned:
+                self._record(request_id, now, failed=True)
             instructions += self._requests.worker_died(
                 request_id,
                 worker_id,
                 incarnation,
                 event.phase,
                 now,
-                blamed=not self._supervisor.slots[worker_id].current.orphaned,
+                blamed=not orphaned,
             )
         return instructions + self._supervisor.handle(event, now)
 
@@ -315,12 +347,12 @@ class PoolState:
     def _serve_line(self) -> list[Instruction]:
         instructions: list[Instruction] = []
         line, idle = self._requests.line, self._supervisor.idle
-        for request_id, waited_for in line.parked():
-            request = self._requests.open[request_id].request
+        for parked, waited_for in line.parked():
+            request = self._requests.open[parked].request
             if self._supervisor.wanted_by(request) != waited_for:
                 line.unpark(waited_for)
             elif waited_for in idle:
-                instructions += self._grant(request_id)
+                instructions += self._grant(parked)
         while (request_id := line.first()) is not None and idle:
             request = self._requests.open[request_id].request
             wanted = self._supervisor.wanted_by(request)

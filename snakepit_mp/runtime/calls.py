@@ -45,6 +45,7 @@ class Calls:
         timeout: float | None = None,
         retries: int = 0,
         affinity: str = "hint",
+        tool: str | None = None,
     ) -> Ticket:
         """A numbered request; its clocks start now. ``timeout``: seconds, of an item if streaming."""
         now = time.monotonic()
@@ -61,6 +62,7 @@ class Calls:
             queue_deadline=None if limit is None else now + limit,
             retries=retries,
             affinity=affinity,
+            tool=tool,
         )
 
     # -- execute -----------------------------------------------------------------------
@@ -97,8 +99,9 @@ class Calls:
     def _replied_finally(self, waiter: Waiter, grant: Grant, frame: bytes) -> bool:
         """Report a reply that ends its attempt; ``False`` if the brain decides about another."""
         ticket = waiter.ticket
-        if not (ticket.retries and envelope.header_of(frame).retryable):
-            self._completed(ticket, grant)
+        header = envelope.header_of(frame)
+        if not (ticket.retries and header.retryable):
+            self._completed(ticket, grant, failed=header.kind is Kind.ERROR)
             return True
         waiter.reply = frame
         self._engine.handle(
@@ -126,9 +129,9 @@ class Calls:
         assert next_step is not None  # without a limit it returns something or raises
         return next_step
 
-    def _completed(self, ticket: Ticket, grant: Grant) -> None:
+    def _completed(self, ticket: Ticket, grant: Grant, *, failed: bool = False) -> None:
         self._engine.handle(
-            events.RequestCompleted(ticket.request_id, grant.worker_id, grant.incarnation)
+            events.RequestCompleted(ticket.request_id, grant.worker_id, grant.incarnation, failed)
         )
 
     def _broke(self, ticket: Ticket, grant: Grant) -> None:
@@ -319,6 +322,7 @@ def _submitted(ticket: Ticket) -> events.RequestSubmitted:
             retries=ticket.retries,
             deadline=ticket.deadline,
             affinity=ticket.affinity,
+            tool=ticket.tool,
         )
     )
 

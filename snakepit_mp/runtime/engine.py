@@ -61,6 +61,7 @@ def _brain(config: PoolConfig) -> PoolState:
         start_timeout=config.start_timeout,
         grace=config.grace,
         jitter=_jitter,
+        breaker=config.breaker,
     )
 
 

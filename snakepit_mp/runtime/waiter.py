@@ -38,7 +38,7 @@ class Ticket:
 
     ``deadline`` and ``queue_deadline`` are on ``time.monotonic()``; ``timeout`` is what the
     caller asked for, in seconds, for the message. ``retries`` and ``affinity`` as in
-    `Request`.
+    `Request`, and ``tool``.
     """
 
     request_id: int
@@ -52,6 +52,7 @@ class Ticket:
     queue_deadline: float | None
     retries: int = 0
     affinity: str = "hint"
+    tool: str | None = None
 
     def frame(self, attempt: int) -> bytes:
         return envelope.frame(

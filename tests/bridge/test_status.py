@@ -20,7 +20,7 @@ CODES = {
     "ABORTED": "VersionConflict",
     "DEADLINE_EXCEEDED": "QueueTimeout TaskTimeout",
     "RESOURCE_EXHAUSTED": "PoolSaturated SessionLimitReached SessionWorkerUnavailable StoreFull",
-    "UNAVAILABLE": "PoolClosed StoreBusy StoreClosed WorkerStartError",
+    "UNAVAILABLE": "CircuitOpen PoolClosed StoreBusy StoreClosed WorkerStartError",
     "INTERNAL": "PoisonTaskError RemoteError StoreMismatch WorkerDied",
 }
 
@@ -75,3 +75,8 @@ def test_text(error: Exception, text: str) -> None:
 
 def test_shown() -> None:
     assert shown("é\ud800") == "é?"
+
+
+@pytest.mark.parametrize("error", [errors.WorkerDied, errors.PoisonTaskError])
+def test_how_a_worker_died_is_told_and_what_it_left_is_not(error):
+    assert text_of(error("it died\nits stack:\n  secret")) == "it died"
