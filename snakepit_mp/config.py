@@ -206,6 +206,9 @@ class PoolConfig:
     start_timeout: float = 60.0
     grace: float = 5.0
     restart: RestartPolicy = field(default_factory=RestartPolicy)
+    max_tasks_per_worker: int | None = None
+    max_worker_age: float | None = None
+    max_worker_rss: int | None = None
     affinity: str = "hint"
     poison_after: int = 3
     breaker: BreakerPolicy | None = None
@@ -240,7 +243,10 @@ class PoolConfig:
     def _check_numbers(self) -> None:
         for name, least in (("workers", 1), ("queue_size", 1), ("poison_after", 1), ("threads", 1)):
             _integer("PoolConfig", name, getattr(self, name), least=least)
-        for name in ("timeout", "queue_timeout"):
+        for name in ("max_tasks_per_worker", "max_worker_rss"):
+            if getattr(self, name) is not None:
+                _integer("PoolConfig", name, getattr(self, name), least=1)
+        for name in ("timeout", "queue_timeout", "max_worker_age"):
             if getattr(self, name) is not None:
                 _number("PoolConfig", name, getattr(self, name), above=0)
         _number("PoolConfig", "start_timeout", self.start_timeout, above=0)

@@ -105,6 +105,11 @@ class Stubborn(Adapter):
         threading.Timer(0.1, sum, (itertools.repeat(0),)).start()
 
     @tool
+    def hoard(self, size: int) -> None:
+        self.hoarded = b"x" * size
+        time.sleep(0.3)  # longer than a worker goes between two measurements of itself
+
+    @tool
     def compute_in_c(self, seconds: float) -> int:
         """Holds the interpreter for about so long."""
         size, began = 1 << 20, time.monotonic()

@@ -58,6 +58,7 @@ from snakepit_mp.core.instructions import (
 )
 from snakepit_mp.core.lifecycle import WorkerState
 from snakepit_mp.core.pool_state import PoolState
+from snakepit_mp.core.recycling import WorkerLimits
 from snakepit_mp.errors import SessionWorkerUnavailable
 
 Key = tuple[int, int]
@@ -109,7 +110,9 @@ class Call:
 
 
 class World:
-    def __init__(self, workers: int, on_full: str, max_restarts: int) -> None:
+    def __init__(
+        self, workers: int, on_full: str, max_restarts: int, limits: WorkerLimits | None = None
+    ) -> None:
         self.state = PoolState(
             workers=workers,
             queue_size=QUEUE_SIZE,
@@ -119,8 +122,11 @@ class World:
             start_timeout=60.0,
             grace=5.0,
             jitter=lambda: 0.5,
+            limits=limits,
         )
-        self.workers = workers
+        self.workers = workers + (
+            limits is not None and limits.any
+        )  # for a moment both the old and the new one serve
         self.now = 0.0
         self.servers: dict[int, Server] = {}
         self.processes: dict[Key, Process] = {}
@@ -129,6 +135,8 @@ class World:
         self.ended: set[Key] = set()  # exits that were delivered
         self.calls: dict[int, Call] = {}
         self.hands: dict[Key, int] = {}
+        self.grants: dict[Key, int] = {}
+        self.limits = limits or WorkerLimits()
         self.notices: list[Notice] = []
         self.timers: list[Event] = []
         self.numbers = itertools.count(1)
@@ -187,8 +195,10 @@ class World:
     def _check_forked(self, event: WorkerForked) -> None:
         """It is wanted, or dead: a process that nobody counts on must not live on."""
         process = self.processes[event.worker_id, event.incarnation]
-        row = self.state.workers()[event.worker_id]
-        wanted = row.pid == event.pid and row.state is not WorkerState.STOPPING
+        wanted = any(
+            row.pid == event.pid and row.state is not WorkerState.STOPPING
+            for row in self.state.workers()
+        )
         assert wanted or not process.alive
 
     def _check_bound(self, instructions: list[Instruction]) -> None:
@@ -262,6 +272,8 @@ class World:
         assert call.request.idempotent or call.entered <= call.request.retries
         assert one.attempt == call.entered + 1
         self.hands[key] = one.request_id
+        self.grants[key] = self.grants.get(key, 0) + 1
+        assert self.limits.tasks is None or self.grants[key] <= self.limits.tasks
         process.inbox = one.request_id, one.attempt
 
     def _admit(self, one: AdmitRequest) -> None:

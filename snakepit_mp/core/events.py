@@ -45,10 +45,12 @@ __all__ = [
     "StopTimedOut",
     "ToolEnded",
     "ToolOverdue",
+    "WorkerAged",
     "WorkerEvent",
     "WorkerExited",
     "WorkerForked",
     "WorkerHeard",
+    "WorkerMeasured",
     "WorkerReady",
     "WorkerSilent",
 ]
@@ -221,6 +223,18 @@ class SilenceOverdue(WorkerEvent):
     """``grace`` has passed since it fell silent (a timer the machine asked for)."""
 
     silence: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAged(WorkerEvent):
+    """It has lived for as long as workers shall (a timer the machine asked for)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMeasured(WorkerEvent):
+    """It holds so many bytes of memory."""
+
+    rss: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ from .instructions import Failure, Instruction, ReportIdle, ReportStopped
 from .invariants import check
 from .judgement import judge
 from .lifecycle import InvalidTransition, Verdict
+from .recycling import WorkerLimits
 from .requests import Requests
 from .supervisor import Supervisor
 from .views import Counters, WorkerRow, count, row_of
@@ -109,11 +110,18 @@ class PoolState:
         grace: float,
         jitter: Callable[[], float],
         breaker: BreakerPolicy | None = None,
+        limits: WorkerLimits | None = None,
     ) -> None:
         self._breakers = Breakers(breaker)
         self._requests = Requests(queue_size, on_full, poison_after, jitter)
         self._supervisor = Supervisor(
-            workers, restart, jitter, start_timeout, grace, needed=self._needed
+            workers,
+            restart,
+            jitter,
+            start_timeout,
+            grace,
+            needed=self._needed,
+            limits=limits or WorkerLimits(),
         )
         self._started = False
         self._closing = False
@@ -124,7 +132,10 @@ class PoolState:
     # --- reading ---
 
     def workers(self) -> list[WorkerRow]:
-        return [row_of(slot, self._requests) for slot in self._supervisor.slots]
+        """A row for each, without the empty place of a pool that recycles."""
+        supervisor = self._supervisor
+        shown = (slot for slot in supervisor.slots if not supervisor.recycling.is_dormant(slot))
+        return [row_of(slot, self._requests) for slot in shown]
 
     def counters(self) -> Counters:
         return count(self._requests, self._supervisor)
@@ -255,20 +266,23 @@ class PoolState:
             breaker.record(request_id, now, failed=failed)
 
     def _completed(self, event: RequestCompleted, now: float) -> list[Instruction]:
-        if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
-            self._supervisor.release(event)
+        instructions = self._release(event)
         if event.request_id not in self._requests.open:
-            return []  # it was answered before its tool had ended
+            return instructions  # it was answered before its tool had ended
         self._record(event.request_id, now, failed=event.failed)
-        return self._requests.complete(event.request_id)
+        return instructions + self._requests.complete(event.request_id)
+
+    def _release(self, event: RequestCompleted | AttemptFailed) -> list[Instruction]:
+        if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
+            return self._supervisor.release(event)
+        return []
 
     def _attempt_failed(self, event: AttemptFailed, now: float) -> list[Instruction]:
-        if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
-            self._supervisor.release(event)
+        instructions = self._release(event)
         if event.request_id not in self._requests.open:
-            return []
+            return instructions
         self._record(event.request_id, now, failed=True)
-        return self._requests.attempt_failed(event.request_id, now)
+        return instructions + self._requests.attempt_failed(event.request_id, now)
 
     def _retry_due(self, event: RetryDue, now: float) -> list[Instruction]:
         return self._requests.retry_due(event.request_id)
@@ -337,6 +351,7 @@ class PoolState:
             instructions += self._requests.fail_waiting(failure)
         if not self._needed():
             instructions += self._supervisor.wind_down()
+        instructions += self._supervisor.recycle(now)
         instructions += self._supervisor.ensure_server(now)
         if self._draining and not self._requests.open and not self._supervisor.interrupting:
             self._draining = False

@@ -12,10 +12,19 @@ from .events import (
     SpawnLost,
     ToolEnded,
     ToolOverdue,
+    WorkerAged,
     WorkerEvent,
     WorkerForked,
+    WorkerMeasured,
 )
-from .lifecycle import DEAD_STATES, InvalidTransition, Verdict, WorkerState, successor
+from .lifecycle import (
+    DEAD_STATES,
+    SERVING_STATES,
+    InvalidTransition,
+    Verdict,
+    WorkerState,
+    successor,
+)
 from .restart import RestartIntensity
 
 __all__ = ["Incarnation", "Slot"]
@@ -41,6 +50,9 @@ class Incarnation:
     served: bool = False  # it was granted something
     silences: int = 0  # how often it fell silent
     silent: bool = False  # it was stopped, or is idle and does not answer
+    due: bool = False  # to be replaced: it is old, or has grown
+    due_after: int | None = None  # so many tasks
+    retired: bool = False  # its successor is ready
     killed: bool = False  # no need to kill it again
     ordered: bool = False  # its end is our will, not its fault
     orphaned: bool = False  # its end is its fork server's
@@ -80,6 +92,8 @@ class Slot:
             return Verdict.ILLEGAL
         if event.incarnation < self.current.number or self.state in DEAD_STATES:
             return Verdict.LATE
+        if isinstance(event, (WorkerAged, WorkerMeasured)):
+            return Verdict.NEWS if self.state in SERVING_STATES else Verdict.LATE
         if isinstance(event, SilenceOverdue):
             still = self.current.silent and self.current.silences == event.silence
             return Verdict.NEWS if still else Verdict.LATE

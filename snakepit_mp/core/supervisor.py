@@ -39,10 +39,12 @@ from .events import (
     StopTimedOut,
     ToolEnded,
     ToolOverdue,
+    WorkerAged,
     WorkerEvent,
     WorkerExited,
     WorkerForked,
     WorkerHeard,
+    WorkerMeasured,
     WorkerReady,
     WorkerSilent,
 )
@@ -65,7 +67,9 @@ from .lifecycle import (
     WorkerCondemned,
     WorkerState,
 )
+from .recycling import Recycling, WorkerLimits
 from .restart import RestartIntensity
+from .silence import Silence
 from .slots import Incarnation, Slot
 
 __all__ = ["Supervisor"]
@@ -90,8 +94,11 @@ class Supervisor:
         start_timeout: float,
         grace: float,
         needed: Callable[[], bool],
+        limits: WorkerLimits,
     ) -> None:
-        self.slots = [Slot(i, RestartIntensity(restart, jitter)) for i in range(workers)]
+        spares = 1 if limits.any else 0
+        self.slots = [Slot(i, RestartIntensity(restart, jitter)) for i in range(workers + spares)]
+        self.recycling = Recycling(limits, self.slots, jitter)
         self.server = ForkServerRecord(RestartIntensity(restart, jitter))
         self.idle = IdleWorkers()
         self.deaths = 0
@@ -100,6 +107,7 @@ class Supervisor:
         self._start_timeout = start_timeout
         self._grace = grace
         self._needed = needed
+        self._silence = Silence(self.idle, grace)
 
     @property
     def all_over(self) -> bool:
@@ -131,7 +139,7 @@ class Supervisor:
         instructions: list[Instruction] = []
         for slot in self.slots:
             slot.intensity.reset()
-            if slot.state in (_S.FAILED, _S.BACKOFF):
+            if slot.state in (_S.FAILED, _S.BACKOFF) and not self.recycling.is_dormant(slot):
                 slot.step(event)
                 slot.current = Incarnation(slot.current.number + 1)
                 instructions += self._spawn(slot, now)
@@ -141,8 +149,9 @@ class Supervisor:
 
     def start(self, now: float) -> list[Instruction]:
         for slot in self.slots:
-            slot.step(PoolStarted())
-            slot.current = Incarnation(1)
+            if not self.recycling.is_dormant(slot):
+                slot.step(PoolStarted())
+                slot.current = Incarnation(1)
         return self.server.start(now)
 
     def server_started(self, event: ForkServerStarted, now: float) -> list[Instruction]:
@@ -208,23 +217,25 @@ class Supervisor:
         slot.step(event)
         if slot.state is _S.STOPPING:
             return self._kill(slot)  # it was condemned before we knew it
-        if slot.current.announced:
-            self._connected(slot, now)
-        return []
+        return self._connected(slot, now) if slot.current.announced else []
 
     def _ready(self, slot: Slot, event: WorkerReady, now: float) -> list[Instruction]:
         if slot.state is _S.CONNECTING:
-            self._connected(slot, now)
-        else:
-            slot.step(event)
-            slot.current.announced = True
+            return self._connected(slot, now)
+        slot.step(event)
+        slot.current.announced = True
         return []
 
-    def _connected(self, slot: Slot, now: float) -> None:
+    def _connected(self, slot: Slot, now: float) -> list[Instruction]:
         slot.step(WorkerReady(slot.worker_id, slot.current.number))
         slot.current.ready_at = now
         self.server.had_worker_ready(slot.current.generation)
         self.idle.add(slot.worker_id)
+        instructions = self.recycling.began(slot)
+        old = self.recycling.succeeded(slot)
+        if old is not None and old.state in (_S.READY, _S.RECONNECTING):
+            instructions += self._dismiss(old)
+        return instructions
 
     def _start_failed(self, slot: Slot, event: StartFailed, now: float) -> list[Instruction]:
         slot.step(event)
@@ -278,27 +289,6 @@ class Supervisor:
 
     # --- its silence ---
 
-    def _silent(self, slot: Slot, event: WorkerSilent, now: float) -> list[Instruction]:
-        idle = slot.state is _S.READY
-        slot.step(event)
-        self.idle.discard(slot.worker_id)
-        current = slot.current
-        judged = idle or (event.stopped and slot.state is _S.EXECUTING)
-        if current.silent or not judged:
-            return []
-        current.silent = True
-        current.silences += 1
-        overdue = SilenceOverdue(slot.worker_id, current.number, current.silences)
-        return [StartTimer(self._grace, overdue)]
-
-    def _heard(self, slot: Slot, event: WorkerHeard, now: float) -> list[Instruction]:
-        was_reconnecting = slot.state is _S.RECONNECTING
-        slot.step(event)
-        slot.current.silent = False
-        if was_reconnecting:
-            self.idle.add(slot.worker_id)
-        return []
-
     def _silence_overdue(self, slot: Slot, event: SilenceOverdue, now: float) -> list[Instruction]:
         slot.step(event)
         if slot.state is _S.EXECUTING:
@@ -314,22 +304,24 @@ class Supervisor:
         slot.current.attempt = attempt
         slot.current.served = True
 
-    def release(self, event: RequestCompleted | AttemptFailed) -> None:
-        self._free(self.slots[event.worker_id], event)
+    def release(self, event: RequestCompleted | AttemptFailed) -> list[Instruction]:
+        return self._free(self.slots[event.worker_id], event)
 
     def _tool_ended(self, slot: Slot, event: ToolEnded, now: float) -> list[Instruction]:
-        self._free(slot, event)
-        return []
+        return self._free(slot, event)
 
-    def _free(self, slot: Slot, event: Event) -> None:
+    def _free(self, slot: Slot, event: Event) -> list[Instruction]:
         slot.step(event)
         slot.current.request_id = slot.current.interrupted = None
         slot.current.tasks += 1
         slot.current.silent = False  # a stopped worker would not have answered
         if slot.current.killed:
             slot.step(WorkerCondemned())
-        else:
-            self.idle.add(slot.worker_id)
+            return []
+        if self.recycling.has_to_leave(slot):
+            return self._dismiss(slot)
+        self.idle.add(slot.worker_id)
+        return []
 
     def interrupt(self, slot: Slot, request_id: int) -> list[Instruction]:
         """Its request is over, but the tool may go on: stop it, after ``grace`` by force."""
@@ -361,6 +353,17 @@ class Supervisor:
         """It cannot be reached; it keeps its request until its end tells how far that came."""
         slot.step(event)
         return self._kill(slot)
+
+    # --- recycling ---
+
+    def recycle(self, now: float) -> list[Instruction]:
+        """Start the successor of a worker that is due, if there is any."""
+        old = self.recycling.next_due() if self._needed() else None
+        spare = self.recycling.spare
+        if old is None or spare is None:
+            return []
+        self.recycling.leaving = old.worker_id, old.current.number
+        return self._renew(spare, now)
 
     # --- ends ---
 
@@ -424,7 +427,7 @@ class Supervisor:
     def _ended(self, slot: Slot, now: float) -> list[Instruction]:
         current = slot.current
         current.pid = current.request_id = current.interrupted = None
-        if not self._needed():
+        if self.recycling.ended(slot) or not self._needed():
             return []
         if self.server.state is ForkServerState.FAILED:
             slot.step(RestartDenied())
@@ -478,7 +481,9 @@ _HANDLERS: dict[type[WorkerEvent], Callable[..., list[Instruction]]] = {
     ToolOverdue: Supervisor._tool_overdue,
     WorkerExited: Supervisor._exited,
     RestartDue: Supervisor._restart_due,
-    WorkerSilent: Supervisor._silent,
-    WorkerHeard: Supervisor._heard,
+    WorkerAged: lambda state, slot, event, now: state.recycling.aged(slot),
+    WorkerMeasured: lambda state, slot, event, now: state.recycling.measured(slot, event),
+    WorkerSilent: lambda state, slot, event, now: state._silence.began(slot, event),
+    WorkerHeard: lambda state, slot, event, now: state._silence.ended(slot, event),
     SilenceOverdue: Supervisor._silence_overdue,
 }

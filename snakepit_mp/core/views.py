@@ -34,7 +34,7 @@ class Counters:
     ``running``. ``rerun``: returns to the line because a worker died. ``retried``: further
     attempts that ``retries`` allowed; who waits for one counts as waiting. ``worker_deaths``: ends
     of workers that the pool had not ordered. ``restarts``: workers started after the first of
-    their slot.
+    their slot. ``recycled``: workers that were well and have been replaced.
     """
 
     submitted: int
@@ -46,6 +46,7 @@ class Counters:
     retried: int
     worker_deaths: int
     restarts: int
+    recycled: int
     waiting: int
     running: int
 
@@ -75,6 +76,7 @@ def count(requests: Requests, supervisor: Supervisor) -> Counters:
         retried=requests.retried,
         worker_deaths=supervisor.deaths,
         restarts=supervisor.restarts,
+        recycled=supervisor.recycling.recycled,
         waiting=len(requests.line),
         running=requests.running,
     )

@@ -22,6 +22,7 @@ from ..adapter import ToolSpec
 from ..config import PoolConfig
 from ..core import events, instructions
 from ..core.pool_state import Counters, PoolState, WorkerRow
+from ..core.recycling import WorkerLimits
 from ..errors import PoolClosed, PoolError
 from ..telemetry.logs import logger
 from .callbacks import CallbackThread
@@ -38,6 +39,7 @@ from .forkserver import (
 )
 from .heartbeat import Heartbeat
 from .incarnation import ExitStatus, Incarnation
+from .measuring import Measuring
 from .pauses import watch_pauses
 from .plan import ForkPlan
 from .waiter import Grant, Waiter
@@ -62,6 +64,9 @@ def _brain(config: PoolConfig) -> PoolState:
         grace=config.grace,
         jitter=_jitter,
         breaker=config.breaker,
+        limits=WorkerLimits(
+            config.max_tasks_per_worker, config.max_worker_age, config.max_worker_rss
+        ),
     )
 
 
@@ -131,6 +136,8 @@ class Engine:
         self.watcher.start()
         end_at_exit(self)
         Heartbeat(self.watcher, self._workers.all, self.handle).begin()
+        if self.config.max_worker_rss is not None:
+            Measuring(self.watcher, self._workers.all, self.handle).begin()
         self.handle(events.PoolStarted())
         # Whoever kills the application from here on meets the guard.
         try:

@@ -33,6 +33,7 @@ from snakepit_mp.core.events import (
     StopRequested,
     WorkerExited,
 )
+from snakepit_mp.core.recycling import WorkerLimits
 
 _PICK = st.integers(min_value=0, max_value=1 << 16)
 
@@ -50,11 +51,18 @@ class PoolMachine(RuleBasedStateMachine):
         max_restarts=st.sampled_from([0, 1, 3, 3]),
         warm=st.sampled_from([True, True, False]),
         may_stop=st.sampled_from([True, False]),
+        limits=st.sampled_from([WorkerLimits(), WorkerLimits(tasks=2), WorkerLimits(age=60.0)]),
     )
     def begin(
-        self, workers: int, on_full: str, max_restarts: int, warm: bool, may_stop: bool
+        self,
+        workers: int,
+        on_full: str,
+        max_restarts: int,
+        warm: bool,
+        may_stop: bool,
+        limits: WorkerLimits,
     ) -> None:
-        self.world = World(workers, on_full, max_restarts)
+        self.world = World(workers, on_full, max_restarts, limits)
         self.may_stop = may_stop
         self.kills = 0
         self.world.tell(PoolStarted())
@@ -226,7 +234,8 @@ class Walk:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         workers, restarts = self.dice.randint(1, 4), self.dice.choice([0, 3, 1000, 1000])
-        self.world = World(workers, self.dice.choice(["wait", "raise"]), restarts)
+        limits = self.dice.choice([WorkerLimits(), WorkerLimits(tasks=3), WorkerLimits(age=60.0)])
+        self.world = World(workers, self.dice.choice(["wait", "raise"]), restarts, limits)
         self.world.tell(PoolStarted())
         usual = [self.submit, self.proceed, self.deliver, self.work, self.answer_forks]
         usual.append(self.deliver_item)
