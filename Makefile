@@ -23,12 +23,12 @@ ifeq ($(SWITCH),no)
 export SNAKEPIT_MP_IMPL := python
 endif
 
-.PHONY: help develop digits check lint test sanitize storm crash-exhaustive store-scale \
-	bench bench-smoke protos wheel wheels docs clean
+.PHONY: help develop digits check lint test soak sanitize storm crash-exhaustive \
+	store-scale bench bench-smoke protos wheel wheels docs clean
 
 help:
-	@echo 'make digits | test | develop | check | sanitize | storm | crash-exhaustive | store-scale'
-	@echo '   | bench | bench-smoke | protos | docs | wheel | wheels | clean'
+	@echo 'make digits | test | develop | check | soak | sanitize | storm | crash-exhaustive'
+	@echo '   | store-scale | bench | bench-smoke | protos | docs | wheel | wheels | clean'
 
 # Environments
 
@@ -87,6 +87,11 @@ else
 endif
 	SNAKEPIT_MP_IMPL=python $(PYTEST)
 	$(PYTEST) benchmarks --benchmark-disable
+
+# Mixed work under a killer, for as many seconds as SOAK says.
+SOAK ?= 600
+soak: develop
+	$(BIN)/python tests/storm.py --seconds $(SOAK)
 
 # The tests of the codec with the compiled part built to stop at the first wrong access. Leaks
 # are looked for by the tests themselves; the interpreter's own would hide them here.

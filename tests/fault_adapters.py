@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import itertools
 import logging
 import os
@@ -298,3 +299,118 @@ class Doomed(Adapter):
     @tool
     def leave_with(self, code: int) -> None:
         os._exit(code)
+
+
+class Stormy(Adapter):
+    """Tools for the storm; each worker has a ledger of its own."""
+
+    @tool
+    def mark(self, folder: str, name: str, seconds: float) -> str:
+        _note(os.path.join(folder, str(os.getpid())), name)
+        time.sleep(seconds)
+        return name
+
+    @tool(idempotent=True)
+    def mark_again(self, folder: str, name: str, seconds: float) -> str:
+        return self.mark(folder, name, seconds)
+
+    @tool
+    def hang(self) -> None:
+        time.sleep(FOREVER)
+
+    @tool
+    def count(self, n: int) -> Iterator[int]:
+        for number in range(n):
+            time.sleep(0.001)
+            yield number
+
+
+def end(way: str) -> None:
+    """End this process, or only seem to."""
+    if way == "os._exit":
+        os._exit(7)
+    if way == "sys.exit":
+        sys.exit(7)
+    if way == "exception":
+        raise ValueError("no end")
+    os.kill(os.getpid(), signal.Signals[way])
+    time.sleep(FOREVER)
+
+
+class Fatal:
+    """Ends the process that decodes it; ``here`` also the one that encodes it."""
+
+    def __init__(self, way: str, *, here: bool = False) -> None:
+        self.way = way
+        self.here = here
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.here:
+            end(self.way)
+        return end, (self.way,)
+
+
+class Ending:
+    """A function that ends whoever loads it."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+
+    def __call__(self) -> None:
+        raise AssertionError("it cannot be loaded")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return end, (self.way,)
+
+
+class Garbage:
+    """Ends the process that collects it."""
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.itself = self
+
+    def __del__(self) -> None:
+        end(self.way)
+
+
+class Points(Adapter):
+    """Ends at the point of a call that each tool names."""
+
+    @tool
+    def echo(self, value: Any) -> Any:
+        return value
+
+    @tool
+    def pid(self) -> int:
+        return os.getpid()
+
+    @tool
+    def in_the_tool(self, way: str) -> None:
+        end(way)
+
+    @tool
+    def in_the_result(self, way: str) -> Any:
+        return Fatal(way, here=True)
+
+    @tool
+    def for_the_caller(self, way: str) -> Any:
+        return Fatal(way)
+
+    @tool
+    def while_sending(self, way: str, size: int) -> bytes:
+        threading.Timer(0.02, end, (way,)).start()
+        return bytes(size)
+
+    @tool
+    def leave_garbage(self, way: str) -> None:
+        Garbage(way)
+
+    @tool
+    def collect(self) -> None:
+        gc.collect()
+
+    @tool
+    def in_the_stream(self, n: int, way: str) -> Iterator[int]:
+        yield from range(n)
+        end(way)

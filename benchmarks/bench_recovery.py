@@ -1,0 +1,138 @@
+"""What does bad luck cost? Deaths until they are told, and work that goes on beside them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import pytest
+from apparatus import WORKERS
+
+from snakepit_mp import Adapter, Pool, tool
+from snakepit_mp.errors import WorkerDied
+
+#: Tasks of 20 ms, and after how many of them a worker is replaced.
+TASKS, EVERY, SECONDS = 100, 25, 0.02
+
+
+def die(_: Any = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nap(_: Any = None) -> None:
+    time.sleep(SECONDS)
+
+
+class Mortal(Adapter):
+    """Dies, or works for a moment."""
+
+    @tool
+    def die(self) -> None:
+        die()
+
+    @tool
+    def nap(self) -> None:
+        nap()
+
+    @tool(idempotent=True)
+    def nap_again(self) -> None:
+        nap()
+
+
+@pytest.fixture
+def pool():
+    with Pool(Mortal, workers=WORKERS, bridge=None) as pool:
+        pool.await_ready(workers=WORKERS)
+        yield pool
+
+
+@pytest.mark.benchmark(group="death until the caller's exception")
+def bench_exception_ours(benchmark, pool):
+    def call():
+        with pytest.raises(WorkerDied):
+            pool.execute("die")
+
+    def settle():
+        pool.await_ready(workers=WORKERS)
+        pool.execute("nap")
+
+    benchmark.pedantic(call, setup=settle, rounds=20, iterations=1)
+
+
+@pytest.mark.benchmark(group="death until the caller's exception")
+def bench_exception_process_pool_executor(benchmark):
+    """It breaks as a whole, so each round gets a new one, which is not measured."""
+    executors: list[ProcessPoolExecutor] = []
+
+    def renew():
+        while executors:
+            executors.pop().shutdown()
+        executors.append(ProcessPoolExecutor(WORKERS))
+        executors[0].submit(nap).result()
+
+    def call():
+        with pytest.raises(BrokenProcessPool):
+            executors[0].submit(die).result()
+
+    benchmark.pedantic(call, setup=renew, rounds=5, iterations=1)
+    executors.pop().shutdown()
+
+
+@pytest.mark.benchmark(group="death until the successor is ready")
+def bench_successor(benchmark, pool):
+    """No peer: they start one with the next task, or never."""
+
+    def kill_and_wait():
+        victim = pool.workers()[0]
+        os.kill(victim.pid, signal.SIGKILL)
+        pool._engine.wait_until(
+            lambda: any(
+                row.worker_id == victim.id
+                and row.incarnation > victim.incarnation
+                and row.state.name == "READY"
+                for row, _ in pool._engine.workers()
+            ),
+            30.0,
+        )
+
+    def settle():
+        for _ in range(2 * WORKERS):
+            pool.execute("nap")
+
+    benchmark.pedantic(kill_and_wait, setup=settle, rounds=10, iterations=1)
+
+
+@pytest.mark.benchmark(group="work while a worker a second is killed")
+@pytest.mark.parametrize("kills", ["none", "one a second"])
+def bench_throughput(benchmark, pool, kills):
+    def work():
+        due = time.monotonic() + 0.5
+        for done, _ in enumerate(pool.map("nap_again", ({} for _ in range(2 * TASKS)))):
+            if kills != "none" and time.monotonic() > due and done < 2 * TASKS - 8:
+                due += 1.0
+                os.kill(next(row.pid for row in pool.workers() if row.pid), signal.SIGKILL)
+
+    benchmark.pedantic(work, rounds=2, iterations=1)
+
+
+@pytest.mark.parametrize("every", [None, EVERY])
+@pytest.mark.benchmark(group=f"{TASKS} tasks of 20 ms, a new worker every {EVERY}")
+def bench_recycling_ours(benchmark, every):
+    with Pool(Mortal, workers=WORKERS, bridge=None, max_tasks_per_worker=every) as pool:
+        pool.await_ready(workers=WORKERS)
+        work = lambda: list(pool.map("nap", ({} for _ in range(TASKS))))  # noqa: E731
+        benchmark.pedantic(work, rounds=2, iterations=1)
+
+
+@pytest.mark.parametrize("every", [None, EVERY])
+@pytest.mark.benchmark(group=f"{TASKS} tasks of 20 ms, a new worker every {EVERY}")
+def bench_recycling_multiprocessing_pool(benchmark, every):
+    with multiprocessing.get_context("forkserver").Pool(WORKERS, maxtasksperchild=every) as pool:
+        pool.map(nap, range(WORKERS), chunksize=1)
+        work = lambda: pool.map(nap, range(TASKS), chunksize=1)  # noqa: E731
+        benchmark.pedantic(work, rounds=2, iterations=1)
