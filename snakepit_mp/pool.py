@@ -37,6 +37,7 @@ from .runtime.incarnation import Incarnation
 from .runtime.mapped import ON_ERROR, mapped
 from .runtime.plan import ForkPlan
 from .runtime.preparation import refuse_in_unguarded_main
+from .runtime.tree import Branch
 from .runtime.waiter import Ticket
 from .session import Session
 from .store.session_store import SessionStore
@@ -275,6 +276,15 @@ class Pool:
             age=None if incarnation is None else time.monotonic() - incarnation.spawned_at,
             session_id=None if waiter is None else waiter.ticket.session_id,
             command=None if waiter is None else waiter.ticket.command,
+        )
+
+    def tree(self) -> Branch:
+        """What is supervised, with states and restarts; ``print`` shows it as a tree."""
+        bridge = Branch("bridge", "none" if self._bridge is None else f"at {self._bridge.target}")
+        return Branch(
+            f"pool {self.config.name!r}",
+            "closed" if self._closed else "open",
+            children=(bridge, *self._engine.tree()),
         )
 
     def stats(self) -> Counters:

@@ -80,6 +80,7 @@ from .events import (
     WorkerEvent,
     WorkerExited,
 )
+from .fork_server import ForkServerState
 from .instructions import Failure, Instruction, ReportIdle, ReportStopped
 from .invariants import check
 from .judgement import judge
@@ -148,6 +149,11 @@ class PoolState:
         """The same request, and which attempt at it this is."""
         request_id = self.request_in_hand(worker_id, incarnation)
         return None if request_id is None else (request_id, self._requests.open[request_id].attempt)
+
+    def fork_server(self) -> tuple[ForkServerState, int]:
+        """Its state, and the how many-th it is."""
+        server = self._supervisor.server
+        return server.state, server.generation
 
     def start_failure(self) -> BaseException | None:
         """Why no worker can be had any more; ``None`` as long as one may come."""

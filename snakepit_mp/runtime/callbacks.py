@@ -23,6 +23,7 @@ class CallbackThread:
         self._inbox: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._started = False
+        self._thread: threading.Thread | None = None
 
     def run(self, callback: Callable[[], object]) -> None:
         """Have it run soon; what it raises is logged."""
@@ -30,7 +31,13 @@ class CallbackThread:
         with self._lock:
             start, self._started = not self._started, True
         if start:
-            threading.Thread(target=self._live, name=self._name, daemon=True).start()
+            self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
+            self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread was needed yet, and has not ended."""
+        return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
         """End the thread after what it was given so far."""

@@ -42,6 +42,7 @@ from .incarnation import ExitStatus, Incarnation
 from .measuring import Measuring
 from .pauses import watch_pauses
 from .plan import ForkPlan
+from .tree import Branch, worker_branch
 from .waiter import Grant, Waiter
 from .watcher import Watcher
 from .workers import Workers
@@ -108,6 +109,7 @@ class Engine:
         self._server: ForkServer | None = None
         self._launched = False
         self._generation = 0
+        self._launched_at = 0.0
         self._buried = 0  # the last fork server whose end was dealt with
         self._tools: Mapping[str, ToolSpec] | None = None
         self._broken: BaseException | None = None
@@ -200,6 +202,25 @@ class Engine:
         with self._lock:
             return self._state.counters()
 
+    def tree(self) -> tuple[Branch, ...]:
+        """The threads, and the fork server with its workers."""
+        with self._lock:
+            state, generation = self._state.fork_server()
+            server, since = self._server, self._launched_at
+        workers = tuple(worker_branch(*worker) for worker in self.workers())
+        return (
+            Branch("watcher", "running" if self.watcher.alive else "ended"),
+            Branch("callbacks", "running" if self.callbacks.alive else "idle"),
+            Branch(
+                "fork server",
+                state.name,
+                since=None if server is None else time.monotonic() - since,
+                restarts=max(generation - 1, 0),
+                pid=None if server is None else server.pid,
+                children=workers,
+            ),
+        )
+
     def waiter_of(self, request_id: int | None) -> Waiter | None:
         return None if request_id is None else self._waiters.get(request_id)
 
@@ -249,6 +270,7 @@ class Engine:
         with self._lock:
             if self._broken is None:
                 self._server, self._generation = server, generation
+                self._launched_at = time.monotonic()
         if self._server is None:
             server.close()
             return
