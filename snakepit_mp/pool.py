@@ -29,6 +29,7 @@ from .core import events
 from .core.lifecycle import SERVING_STATES
 from .core.pool_state import Counters, WorkerRow
 from .errors import ConfigError, PoolClosed, SessionNotFound, WorkerStartError
+from .lanes.waits import wait_for
 from .runtime.calls import Calls
 from .runtime.cleanup import SocketDirectory
 from .runtime.commands import Command, Commands
@@ -348,11 +349,11 @@ class Pool:
         if not wait:
             return
         try:
-            self._engine.ended.wait()
+            wait_for(self._engine.ended.wait)
             self._engine.watcher.join()
         except KeyboardInterrupt:
             self._kill()
-            self._engine.ended.wait()
+            wait_for(self._engine.ended.wait)
             raise
         self._abandon.detach()
 

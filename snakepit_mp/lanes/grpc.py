@@ -14,6 +14,7 @@ from ..bridge import snakepit_bridge_pb2 as pb
 from ..bridge.snakepit_bridge_pb2_grpc import BridgeServiceStub
 from ..errors import CodecError
 from .lane import FrameStream, Lane, LaneBroken, LaneTimeout
+from .waits import wait_for
 
 __all__ = ["MAX_FRAME", "TOKEN_KEY", "GrpcLane"]
 
@@ -59,8 +60,7 @@ class GrpcLane(Lane):
         try:
             # Not rpc.result(): it looks ten times a second whether it may go on.
             rpc.add_done_callback(lambda _: ended.set())
-            left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            if not ended.wait(None if left is None else min(left, threading.TIMEOUT_MAX)):
+            if not wait_for(ended.wait, deadline):
                 raise LaneTimeout("no reply before the deadline")
             return _reply_of(rpc)
         finally:

@@ -24,6 +24,7 @@ from ..core import events, instructions
 from ..core.pool_state import Counters, PoolState, WorkerRow
 from ..core.recycling import WorkerLimits
 from ..errors import PoolClosed, PoolError
+from ..lanes.waits import wait_for
 from ..telemetry.logs import logger
 from .callbacks import CallbackThread
 from .cleanup import SocketDirectory, end_at_exit
@@ -235,8 +236,14 @@ class Engine:
 
     def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Block until ``condition()``, asked after every event; whether it came true."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            return self._changed.wait_for(lambda: condition() or self._broken is not None, timeout)
+            return wait_for(
+                lambda seconds: self._changed.wait_for(
+                    lambda: condition() or self._broken is not None, seconds
+                ),
+                deadline,
+            )
 
     def failure(self) -> BaseException | None:
         """Why no worker can be had any more, or ``None``."""
@@ -415,6 +422,22 @@ class Engine:
             incarnations = self._workers.abort()
             server, self._server = self._server, None
         logger.error("the pool broke and ends", exc_info=cause)
+        try:
+            self._tear_down(cause, waiters, incarnations, server)
+        finally:
+            self.callbacks.stop()
+            self.watcher.stop()
+            self.ended.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _tear_down(
+        self,
+        cause: BaseException,
+        waiters: list[Waiter],
+        incarnations: list[Incarnation],
+        server: ForkServer | None,
+    ) -> None:
         for incarnation in incarnations:
             if incarnation.lane is not None:
                 incarnation.lane.cancel()
@@ -427,8 +450,3 @@ class Engine:
             waiter.failed(error)
         self._workers.close(incarnations)
         self._on_end()
-        self.callbacks.stop()
-        self.watcher.stop()
-        self.ended.set()
-        with self._changed:
-            self._changed.notify_all()

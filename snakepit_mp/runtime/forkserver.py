@@ -131,7 +131,9 @@ class ForkServer:
 
     def ended(self) -> bool:
         """Whether the process has ended, known as soon as the kernel knows."""
-        return bool(select.select([self.pidfd], [], [], 0)[0])
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def resume(self) -> None:
         """Continue it after a signal that stopped it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from ..errors import CodecError
 from ..lanes import envelope
 from ..lanes.lane import Lane, LaneBroken
+from ..lanes.waits import wait_for
 
 __all__ = ["BlockingWaiter", "FutureWaiter", "Grant", "PoolFuture", "Ticket", "Waiter"]
 
@@ -111,20 +111,19 @@ class BlockingWaiter(Waiter):
 
     def take(self, until: float | None) -> Grant | bytes | None:
         """The next grant, or the reply; ``None`` when ``until`` has passed; raises the failure."""
-        try:
-            if until is None:
-                item = self._inbox.get()
-            else:
-                left = max(0.0, until - time.monotonic())
-                item = self._inbox.get(timeout=min(left, threading.TIMEOUT_MAX))
-        except queue.Empty:
-            return None
+        item = wait_for(self._next, until)
         if isinstance(item, BaseException):
             try:
                 raise item
             finally:
                 del item  # the traceback would keep the frame, and the frame the error
         return item
+
+    def _next(self, seconds: float | None) -> Grant | bytes | BaseException | None:
+        try:
+            return self._inbox.get(timeout=seconds)
+        except queue.Empty:
+            return None
 
     def close(self) -> list[Grant]:
         """Refuse later grants; those that came and were not used."""
@@ -250,7 +249,7 @@ class FutureWaiter(Waiter):
 
     def wait_admitted(self) -> None:
         """Block the submitter while the line is full."""
-        self._admitted.wait()
+        wait_for(self._admitted.wait)
 
     def answered(self, frame: bytes) -> None:
         self._settle(lambda: self.future.set_result(frame))

@@ -219,8 +219,9 @@ class Workers:
         self._deathbook.died(key, incarnation.last_words())
         self._decide(exited)
         with self._lock:
-            self._alive.pop(key, None)  # unless the pool broke meanwhile
-        self._let_go(incarnation)
+            broke = self._alive.pop(key, None) is None
+        if not broke:  # else whoever took it closes it
+            self._let_go(incarnation)
 
     def _let_go(self, incarnation: Incarnation) -> None:
         if incarnation.lane is not None:

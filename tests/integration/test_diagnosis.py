@@ -116,7 +116,7 @@ def test_where_a_tool_hung_is_logged_when_it_is_killed(make_pool, tmp_path: Path
 
 
 def test_stopped_worker_cannot_tell_where_it_was(make_pool, tmp_path: Path, caplog):
-    pool = make_pool(Stubborn, workers=1, grace=0.2)
+    pool = make_pool(Stubborn, workers=1, grace=scaled(1))
     with caplog.at_level(logging.WARNING, "snakepit_mp"), pytest.raises(TaskTimeout):
         pool.execute("stop_myself", {"path": str(tmp_path / "ledger")}, timeout=scaled(0.5))
 

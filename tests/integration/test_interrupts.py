@@ -107,9 +107,7 @@ def test_cancel_in_the_first_moments_spares_the_worker(pool: Pool):
     assert pool.stats().worker_deaths == 0
 
 
-@pytest.mark.parametrize(
-    "tool", ["swallow", "ignore_signals", "hold_the_interpreter", "stop_myself"]
-)
+@pytest.mark.parametrize("tool", ["swallow", "ignore_signals", "hold_the_interpreter"])
 def test_tool_that_does_not_stop_is_killed_after_grace(hasty: Pool, ledger: Path, tool: str):
     pid = hasty.execute("pid")
     future = hasty.submit(tool, {"path": str(ledger)}, timeout=scaled(1))
@@ -120,6 +118,17 @@ def test_tool_that_does_not_stop_is_killed_after_grace(hasty: Pool, ledger: Path
     assert hasty.execute("pid", timeout=scaled(20)) != pid
 
     assert time.monotonic() - before < scaled(1) + GRACE + scaled(2)
+
+
+def test_stopped_tool_is_killed_after_grace(make_pool, ledger: Path):
+    pool = make_pool(Stubborn, workers=1, grace=scaled(2))
+    pid = pool.execute("pid")
+
+    with pytest.raises(TaskTimeout):
+        pool.execute("stop_myself", {"path": str(ledger)}, timeout=scaled(0.7))
+
+    assert pool.execute("pid", timeout=scaled(20)) != pid
+    assert words(ledger) == ["entered"]
 
 
 def test_tool_that_swallows_the_interrupt_hears_it_twice(hasty: Pool, ledger: Path):
