@@ -175,20 +175,21 @@ class Stubborn(Adapter):
     @tool
     def watch_ctx(self, path: str, ctx: Any) -> None:
         """Its thread is polite; the tool itself waits for it, whatever comes."""
-        polite = threading.Thread(target=self._wait_politely, args=(path, ctx))
-        polite.start()
-        while polite.is_alive():
+        seen = threading.Event()
+        threading.Thread(target=self._wait_politely, args=(path, ctx, seen)).start()
+        while not seen.is_set():
             try:
-                polite.join()
+                seen.wait()
             except BaseException:  # noqa: BLE001 - the thread sees to it
                 _note(path, "interrupted")
 
     @staticmethod
-    def _wait_politely(path: str, ctx: Any) -> None:
+    def _wait_politely(path: str, ctx: Any, seen: threading.Event) -> None:
         _note(path, "entered" if not ctx.cancelled else "too-early")
         while not ctx.cancelled:
             time.sleep(0.005)
         _note(path, "saw-it")
+        seen.set()
 
     @tool
     def write_for_ever(self, path: str, ctx: Any) -> None:
@@ -293,7 +294,9 @@ class Doomed(Adapter):
 
     @tool
     def log_and_die(self) -> None:
-        logging.getLogger("doomed").warning("logged before the end")
+        doomed = logging.getLogger("doomed")
+        doomed.addHandler(logging.StreamHandler())
+        doomed.warning("logged before the end")
         os.kill(os.getpid(), signal.SIGKILL)
 
     @tool
@@ -414,3 +417,29 @@ class Points(Adapter):
     def in_the_stream(self, n: int, way: str) -> Iterator[int]:
         yield from range(n)
         end(way)
+
+
+class Chatty(Adapter):
+    """Tools that log."""
+
+    def start(self) -> None:
+        logging.getLogger("fault_adapters.start").warning("started up")
+
+    @tool
+    def echo(self, value: Any) -> Any:
+        return value
+
+    @tool
+    def talk(self, text: str, level: int) -> None:
+        logging.getLogger("fault_adapters.chatty").log(level, "talked: %s", text)
+
+    @tool
+    def complain(self) -> None:
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            logging.getLogger("fault_adapters.chatty").exception("it did not work")
+
+    @tool
+    def stumble(self) -> None:
+        logging.getLogger("fault_adapters.chatty").warning("%d", "not a number")

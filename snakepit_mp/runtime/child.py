@@ -97,6 +97,7 @@ def _live(heritage: Heritage, request: SpawnRequest, channel_fd: int, status_fd:
             allow_pickle=plan.allow_pickle,
             threads=plan.threads,
             pool_name=plan.pool_name,
+            log_level=plan.log_level,
         )
     )
 

@@ -106,6 +106,7 @@ class Engine:
             attempt_in_hand=self._state.attempt_in_hand,
             learn_tools=self.learn_tools,
             bury_server=self._bury_server,
+            apart=self.callbacks.run,
         )
         self._server: ForkServer | None = None
         self._launched = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -99,8 +100,9 @@ class Incarnation:
 
     def understand(
         self, frame: bytes, allow_pickle: bool
-    ) -> events.Event | Mapping[str, ToolSpec] | None:
-        """What a frame from its channel means: an event, its tools, or nothing to act upon.
+    ) -> events.Event | Mapping[str, ToolSpec] | logging.LogRecord | None:
+        """What a frame from its channel means: an event, its tools, a record of its logs, or
+        nothing to act upon.
 
         Raises ``ValueError``, ``TypeError`` or ``LookupError`` for what no worker says.
         """
@@ -114,6 +116,9 @@ class Incarnation:
             reply = envelope.decode_reply(message["error"], allow_pickle=allow_pickle)
             cause = reply.error or PoolError("the worker did not say why it failed")
             return events.StartFailed(*self.key, cause)
+        if kind == "log":
+            # As the standard library receives records from elsewhere.
+            return logging.makeLogRecord({**message["record"], "worker_id": self.worker_id})
         if kind == "pong":
             self.asked_at = None
             return events.WorkerHeard(*self.key)

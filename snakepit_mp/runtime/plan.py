@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pickle
 import sys
@@ -91,6 +92,7 @@ class ForkPlan:
     allow_pickle: bool
     pool_name: str
     socket_directory: str = ""
+    log_level: int = logging.WARNING
 
     @classmethod
     def make(cls, adapter: object, config: PoolConfig) -> ForkPlan:
@@ -106,6 +108,7 @@ class ForkPlan:
             threads=config.threads,
             allow_pickle=config.allow_pickle,
             pool_name=config.name,
+            log_level=logging.getLogger().getEffectiveLevel(),
         )
 
     def with_directory(self, path: str | os.PathLike[str]) -> ForkPlan:

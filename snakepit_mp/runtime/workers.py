@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import select
 import threading
 from collections.abc import Callable, Mapping
 
@@ -30,7 +32,8 @@ class Workers:
 
     ``lock`` is the engine's; ``server()``, called under it, is the fork server to be asked.
     ``decide`` takes a function that makes the event, which it calls under the lock.
-    ``bury_server`` tells of the fork server's end, if it has ended.
+    ``bury_server`` tells of the fork server's end, if it has ended. ``apart`` runs what may
+    block or raise in a thread that nothing depends on.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Workers:
         attempt_in_hand: Callable[[int, int], tuple[int, int] | None],
         learn_tools: Callable[[Mapping[str, ToolSpec]], None],
         bury_server: Callable[[], None],
+        apart: Callable[[Callable[[], object]], None],
     ) -> None:
         self._config = config
         self._directory = directory
@@ -57,6 +61,7 @@ class Workers:
         self._attempt_in_hand = attempt_in_hand
         self._learn_tools = learn_tools
         self._bury_server = bury_server
+        self._apart = apart
         self._alive: dict[Key, Incarnation] = {}
 
     def all(self) -> list[Incarnation]:
@@ -200,6 +205,8 @@ class Workers:
             return
         if isinstance(told, events.Event):
             self._handle(told)
+        elif isinstance(told, logging.LogRecord):
+            self._apart(functools.partial(_log, told))
         elif told is not None:
             self._learn_tools(told)
 
@@ -221,7 +228,20 @@ class Workers:
         with self._lock:
             broke = self._alive.pop(key, None) is None
         if not broke:  # else whoever took it closes it
+            self._hear_out(incarnation)
             self._let_go(incarnation)
+
+    def _hear_out(self, incarnation: Incarnation) -> None:
+        """What it had still logged, which tells most of those who die."""
+        poller = select.poll()
+        poller.register(incarnation.channel.fileno(), select.POLLIN)
+        try:
+            while poller.poll(0) and (received := recv_frame(incarnation.channel)) is not None:
+                told = incarnation.understand(received[0], self._config.allow_pickle)
+                if isinstance(told, logging.LogRecord):
+                    self._apart(functools.partial(_log, told))
+        except (OSError, ValueError, TypeError, LookupError) as error:
+            logger.debug("the last words of worker %d: %r", incarnation.worker_id, error)
 
     def _let_go(self, incarnation: Incarnation) -> None:
         if incarnation.lane is not None:
@@ -251,3 +271,10 @@ class Workers:
             incarnation.channel.close()
             if incarnation.pidfd is not None:
                 closing(incarnation.pidfd)()
+
+
+def _log(record: logging.LogRecord) -> None:
+    """Hand a worker's record to whoever listens here, as if it had been made here."""
+    here = logging.getLogger(record.name)
+    if here.isEnabledFor(record.levelno):
+        here.handle(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class WorkerBoot:
     ``socket_path``: where the gRPC server shall listen, for those who show ``token``.
     ``adapter``: the class, or ``None`` for callables only; with ``load_adapter`` it is
     imported in the worker, by that function. ``threads``: BLAS and OpenMP threads.
+    ``log_level``: of the application's root logger.
     """
 
     worker_id: int
@@ -36,3 +38,4 @@ class WorkerBoot:
     allow_pickle: bool
     threads: int
     pool_name: str
+    log_level: int = logging.WARNING

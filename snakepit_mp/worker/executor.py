@@ -80,6 +80,8 @@ class Executor:
         self._only_here = OnlyThisProcess()
         self._memory = MemoryNotes(status)
         self._runner = asyncio.Runner()  # makes its loop when it is first used
+        #: The request that runs and its session, for whoever wants to say so.
+        self.current: tuple[int | None, str | None] = (None, None)
         self._withdrawn: deque[int] = deque(maxlen=_REMEMBERED_WITHDRAWALS)
         self.interrupts = Interrupts(status, lambda number: self._inbox.put(_Withdrawal(number)))
 
@@ -146,6 +148,7 @@ class Executor:
                 retryable=isinstance(error, job.retry_on),
             )
         self._status.done(request_id, attempt)
+        self.current = None, None
         job.finish(last)
         self._memory.after_task()
         if self._status.interrupted() == request_id:
@@ -155,6 +158,7 @@ class Executor:
         """The last frame of the reply."""
         header = job.header
         call = decode_call(job.frame, allow_pickle=self._allow_pickle)
+        self.current = header.request_id, call.session_id
         if call.session_id is not None:
             self._on_session(call.session_id)
         invoke = self._prepare(call, job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from ..values import codec
 from .boot import WorkerBoot
 from .descent import OnlyThisProcess
 from .executor import ContextFactory, Executor
+from .logs import ForwardingHandler
 from .servicer import WorkerServer, serve
 from .stderr import keep_stderr
 
@@ -41,6 +43,8 @@ def run(boot: WorkerBoot) -> int:
     box = BlackBox(boot.status_fd)
     box.catch_fatal_signals()
     keep_stderr(box)
+    running: list[Executor] = []
+    _forward_logs(boot, lambda: running[0].current if running else (None, None))
     try:
         try:
             adapter, executor, server = _start(boot, status)
@@ -48,6 +52,7 @@ def run(boot: WorkerBoot) -> int:
             failure = encode_error(0, error, allow_pickle=boot.allow_pickle)
             _tell(boot.channel, {"event": "failed", "error": failure})
             return 1
+        running.append(executor)
         _tell(boot.channel, {"event": "serving", "target": server.target})
     except ConnectionError:
         return 1  # the application is gone
@@ -92,6 +97,12 @@ def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Execut
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {INTERRUPT_SIGNAL})
     return adapter, executor, server
+
+
+def _forward_logs(boot: WorkerBoot, current: Callable[[], tuple[int | None, str | None]]) -> None:
+    root = logging.getLogger()
+    root.setLevel(min(root.level or boot.log_level, boot.log_level))
+    root.addHandler(ForwardingHandler(lambda event: _tell(boot.channel, event), current))
 
 
 def _contexts_of(boot: WorkerBoot) -> ContextFactory:

@@ -67,6 +67,11 @@ def test_what_was_logged_to_standard_error_is_among_them(pool: Pool):
     assert "logged before the end" in death(pool, "log_and_die").stderr
 
 
+def test_what_was_logged_last_arrives(pool: Pool, caplog):
+    death(pool, "log_and_die")
+    until(lambda: "logged before the end" in caplog.text)
+
+
 def test_exit_is_no_signal(pool: Pool):
     error = death(pool, "leave_with", code=9)
 

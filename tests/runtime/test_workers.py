@@ -53,6 +53,7 @@ class Scene:
             attempt_in_hand=lambda worker_id, incarnation: None,
             learn_tools=lambda tools: None,
             bury_server=lambda: None,
+            apart=lambda action: action(),
         )
         self.incarnation, theirs = Incarnation.prepare(0, 1, str(folder / "w.sock"))
         theirs.close()
