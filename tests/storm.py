@@ -175,7 +175,7 @@ class Storm:
     def victim(self, dice: random.Random) -> int | None:
         server = self.pool._engine._server
         if server is not None and dice.random() < 0.1:
-            return server.pid
+            return dice.choice([server.pid, server.own_pid])  # on Linux the first is its guard
         pids = [row.pid for row in self.pool.workers() if row.pid is not None]
         return dice.choice(pids) if pids else None
 

@@ -73,7 +73,8 @@ def _live(heritage: Heritage, request: SpawnRequest, channel_fd: int, status_fd:
     kernel.die_with_parent(heritage.server)
     os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGCONT):
+        signal.signal(number, signal.SIG_DFL)
     heritage.disown()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _reseed()

@@ -36,6 +36,7 @@ from .forkserver import (
     ForkServer,
     Imported,
     ImportFailed,
+    Resumed,
     Stopped,
 )
 from .heartbeat import Heartbeat
@@ -218,7 +219,7 @@ class Engine:
                 state.name,
                 since=None if server is None else time.monotonic() - since,
                 restarts=max(generation - 1, 0),
-                pid=None if server is None else server.pid,
+                pid=None if server is None else server.own_pid,
                 children=workers,
             ),
         )
@@ -354,7 +355,13 @@ class Engine:
         elif isinstance(message, ImportFailed):
             self.handle(events.ForkServerLost(generation, message.error, permanent=True))
             server.kill()
-        elif isinstance(message, Forked):
+        elif isinstance(message, Resumed):
+            logger.warning("the fork server was stopped by a signal, and continued by its guard")
+        else:
+            self._told_of_worker(message)
+
+    def _told_of_worker(self, message: Forked | ForkRefused | Exited | Stopped) -> None:
+        if isinstance(message, Forked):
             self._workers.forked(message)
         elif isinstance(message, ForkRefused):
             self._workers.refused(message)
@@ -363,7 +370,7 @@ class Engine:
             status = ExitStatus(message.exit_code, message.signal, message.oom, message.peak_rss)
             self.deathbook.status(key, status)
             self._workers.exited(key)
-        elif isinstance(message, Stopped):
+        else:
             self._worker_stopped(message)
 
     def _worker_stopped(self, message: Stopped) -> None:
@@ -376,9 +383,9 @@ class Engine:
             self.handle(events.WorkerHeard(*key))
 
     def _server_paused(self, server: ForkServer) -> None:
-        """Somebody has stopped it: nobody can be forked, nor a death be explained."""
+        """Somebody has stopped the guard, which then would guard nothing."""
         if self._server is server and not self._ending:
-            logger.warning("the fork server was stopped by a signal, and is continued")
+            logger.warning("the guard was stopped by a signal, and is continued")
             server.resume()
 
     def _bury_server(self) -> None:

@@ -28,6 +28,7 @@ from .messages import (
     ForkRefused,
     Imported,
     ImportFailed,
+    Resumed,
     ServerMessage,
     SpawnRequest,
     Stopped,
@@ -119,13 +120,14 @@ class _Server:
         gc.disable()
         gc.collect()
         gc.freeze()
-        return Imported(tools)
+        pid = os.getpid()
+        return Imported(tools, pid, kernel.exit_descriptor(pid))
 
     # -- serving -----------------------------------------------------------------------
 
     def serve(self) -> None:
         """Fork, reap and report, until the application has ended or closed the channel."""
-        self._wake_on_exits()
+        self._wake_on_signals()
         channel, wakeup = self._channel.fileno(), self._wakeup.fileno()
         poller = select.poll()
         poller.register(self._application, select.POLLIN)
@@ -137,18 +139,20 @@ class _Server:
             if self._application in ready or ready.get(channel, 0) & _CLOSED:
                 return
             if wakeup in ready:
-                self._wakeup.recv(4096)
+                if signal.SIGCONT in self._wakeup.recv(4096):
+                    self._send(Resumed())
                 self._notice_exits()
                 self._notice_stops()
             if ready.get(channel, 0) & select.POLLIN and not self._serve_request():
                 return
             self._flush()
 
-    def _wake_on_exits(self) -> None:
+    def _wake_on_signals(self) -> None:
         for end in (self._wakeup, self._wakeup_sender):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wakeup_sender.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler nothing is written
+        for number in (signal.SIGCHLD, signal.SIGCONT):
+            signal.signal(number, lambda *_: None)  # without a handler nothing is written
 
     def _serve_request(self) -> bool:
         """Take one request; false if there will be no more."""
@@ -234,7 +238,7 @@ class _Server:
 
     def _send(self, message: ServerMessage) -> None:
         payload = encode_message(message, allow_pickle=self._plan.allow_pickle)
-        fds = [message.pidfd] if isinstance(message, Forked) else []
+        fds = [message.pidfd] if isinstance(message, (Imported, Forked)) else []
         self._outbox.append((payload, fds))
         self._flush()
 

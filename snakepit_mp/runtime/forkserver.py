@@ -25,6 +25,7 @@ from .messages import (
     ForkRefused,
     Imported,
     ImportFailed,
+    Resumed,
     ServerMessage,
     SpawnRequest,
     Stopped,
@@ -43,6 +44,7 @@ __all__ = [
     "Forked",
     "ImportFailed",
     "Imported",
+    "Resumed",
     "ServerMessage",
     "Stopped",
     "refuse_in_unguarded_main",
@@ -53,14 +55,17 @@ _GUARD = "import sys; sys.path.append({root!r}); from {package}.guard import mai
 # No site, which may run anything, nor the current directory, which may hold anything.
 _BARE = ("-S", "-P")
 _ROOT = str(Path(__file__).parents[2])
+# Seconds in which the guard of a dead server kills what that has left.
+_CLEARING = 1.0
 
 
 class ForkServer:
     """The one process that forks a pool's workers, seen from the application.
 
     ``channel`` is readable when `receive` has something; ``pidfd`` when the process has
-    ended. On Linux ``pid`` is its guard's, which ends after it. One thread may receive while
-    others spawn, stop or kill.
+    ended. On Linux these two are its guard's, which ends after it; ``own_pid`` is that of the
+    fork server itself, once it has imported. One thread may receive while others spawn, stop
+    or kill.
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class ForkServer:
         self.channel = channel
         self.pid = process.pid
         self.pidfd = exit_descriptor(process.pid)
+        self.own_pid: int | None = None
+        self._own_pidfd = -1
 
     @classmethod
     def start(cls, plan: ForkPlan, store_fds: Sequence[int] = ()) -> ForkServer:
@@ -127,16 +134,24 @@ class ForkServer:
             return None
         self._heard = True
         payload, fds = frame
-        return decode_message(payload, fds[0] if fds else None, allow_pickle=self._allow_pickle)
+        fd = fds[0] if fds else None
+        message = decode_message(payload, fd, allow_pickle=self._allow_pickle)
+        if isinstance(message, Imported):
+            self.own_pid, self._own_pidfd = message.pid, message.pidfd
+        return message
 
     def ended(self) -> bool:
-        """Whether the process has ended, known as soon as the kernel knows."""
-        poller = select.poll()
-        poller.register(self.pidfd, select.POLLIN)
-        return bool(poller.poll(0))
+        """Whether the fork server has ended, known as soon as the kernel knows.
+
+        So before the ends of its workers are. Its guard then has a moment to end as well.
+        """
+        if self._own_pidfd >= 0 and _is_readable(self._own_pidfd):
+            _is_readable(self.pidfd, _CLEARING)
+            return True
+        return _is_readable(self.pidfd)
 
     def resume(self) -> None:
-        """Continue it after a signal that stopped it."""
+        """Continue the process ``pid`` after a signal that stopped it."""
         if self._process.poll() is None:
             os.kill(self.pid, signal.SIGCONT)
 
@@ -165,6 +180,15 @@ class ForkServer:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+        if self._own_pidfd >= 0:
+            os.close(self._own_pidfd)
+            self._own_pidfd = -1
+
+
+def _is_readable(descriptor: int, timeout: float = 0.0) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(timeout * 1000))
 
 
 def _execute(plan: ForkPlan, channel: int) -> subprocess.Popen[bytes]:

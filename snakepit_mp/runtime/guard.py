@@ -27,35 +27,39 @@ from .kernel import (
 
 __all__ = ["main"]
 
+# The kernel hangs a group up whose last tie to the terminal is gone, as at the application's
+# death, if one of its members is stopped.
+_ORDERS = (signal.SIGTERM, signal.SIGHUP)
+# Who wants the terminal and may not have it is stopped again at once.
+_IN_VAIN = (signal.SIGTTIN, signal.SIGTTOU)
+
 
 def main() -> None:
     """Be the guard; only on Linux.
 
     Arguments: the application's pid, the pool's directory of sockets, and the command that
-    is the fork server. SIGTERM and SIGHUP order the end of all.
+    is the fork server. SIGTERM and SIGHUP order the end of all. A fork server that a signal
+    has stopped is continued, since only its parent is told of that.
     """
     application, directory, *command = sys.argv[1:]
-    ordered = _take_orders()
+    signals = _take_signals()
     become_subreaper()
     ended = _exit_descriptor_of_parent(int(application))
     if ended is not None:
-        _watch(ended, ordered, command)
+        _watch(ended, signals, command)
     remove_if_abandoned(directory)
 
 
-def _take_orders() -> int:
-    """Set the signals up; a descriptor that is readable once the end has been ordered."""
-    # The first two may have been inherited from the application in an unusual state.
+def _take_signals() -> int:
+    """Set the signals up; a descriptor that gives those that came, a byte for each."""
+    # The mask may have been inherited from the application in an unusual state.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the application's business
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
-    # The kernel hangs a group up whose last tie to the terminal is gone, as at the
-    # application's death, if one of its members is stopped.
-    for order in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(order, lambda *_: None)  # without a handler nothing is written
+    for number in (*_ORDERS, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)  # without a handler nothing is written
     return reader
 
 
@@ -68,14 +72,15 @@ def _exit_descriptor_of_parent(parent: int) -> int | None:
     return ended if os.getppid() == parent else None
 
 
-def _watch(application: int, ordered: int, command: list[str]) -> None:
+def _watch(application: int, signals: int, command: list[str]) -> None:
     """Run the fork server until it, the application or an order ends it; leave no process."""
     try:
         server = _start(command)
         poller = select.poll()
-        for descriptor in (application, ordered, exit_descriptor(server)):
+        for descriptor in (application, signals, exit_descriptor(server)):
             poller.register(descriptor, select.POLLIN)
-        poller.poll()
+        while [ready for ready, _ in poller.poll()] == [signals] and not _ordered(signals):
+            _continue(server)
     finally:
         _end()
 
@@ -90,6 +95,16 @@ def _start(command: list[str]) -> int:
         finally:
             os._exit(1)
     return server
+
+
+def _ordered(signals: int) -> bool:
+    return any(number in _ORDERS for number in os.read(signals, 4096))
+
+
+def _continue(server: int) -> None:
+    notice = os.waitid(os.P_PID, server, os.WSTOPPED | os.WNOHANG)
+    if notice is not None and notice.si_status not in _IN_VAIN:
+        os.kill(server, signal.SIGCONT)
 
 
 def _end() -> None:

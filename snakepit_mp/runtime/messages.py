@@ -21,6 +21,7 @@ __all__ = [
     "Forked",
     "ImportFailed",
     "Imported",
+    "Resumed",
     "ServerMessage",
     "SpawnRequest",
     "Stopped",
@@ -43,9 +44,15 @@ class SpawnRequest:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The adapter is imported; ``tools`` is ``None`` if the workers will import it."""
+    """The adapter is imported; ``tools`` is ``None`` if the workers will import it.
+
+    ``pid`` is the fork server's own; ``pidfd``, the receiver's to close, becomes readable at
+    its exit, before those of its workers.
+    """
 
     tools: Mapping[str, ToolSpec] | None
+    pid: int
+    pidfd: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +107,16 @@ class Stopped:
     stopped: bool
 
 
-ServerMessage = Imported | ImportFailed | Forked | ForkRefused | Exited | Stopped
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The server itself had been stopped by a signal, and was continued."""
+
+
+ServerMessage = Imported | ImportFailed | Forked | ForkRefused | Exited | Stopped | Resumed
 
 _MESSAGES: dict[str, type[ServerMessage]] = {
-    cls.__name__: cls for cls in (Imported, ImportFailed, Forked, ForkRefused, Exited, Stopped)
+    cls.__name__: cls
+    for cls in (Imported, ImportFailed, Forked, ForkRefused, Exited, Stopped, Resumed)
 }
 
 
@@ -116,19 +129,18 @@ def decode_request(data: bytes) -> SpawnRequest:
 
 
 def encode_message(message: ServerMessage, *, allow_pickle: bool) -> bytes:
-    """Without the descriptor of `Forked`; ``allow_pickle`` is for errors."""
+    """Without the descriptor of `Imported` or `Forked`; ``allow_pickle`` is for errors."""
     facts = _facts(message)
+    facts.pop("pidfd", None)
     if isinstance(message, (ImportFailed, ForkRefused)):
         facts["error"] = envelope.encode_error(0, message.error, allow_pickle=allow_pickle)
-    elif isinstance(message, Forked):
-        del facts["pidfd"]
     elif isinstance(message, Imported) and message.tools is not None:
         facts["tools"] = {name: spec.to_dict() for name, spec in message.tools.items()}
     return codec.encode((type(message).__name__, facts))
 
 
 def decode_message(data: bytes, pidfd: int | None, *, allow_pickle: bool) -> ServerMessage:
-    """The message; ``pidfd`` came with it and belongs to it, if it is `Forked`."""
+    """The message; ``pidfd`` came with it and belongs to it."""
     kind, facts = codec.decode(data)
     if "error" in facts:
         facts["error"] = envelope.decode_reply(facts["error"], allow_pickle=allow_pickle).error

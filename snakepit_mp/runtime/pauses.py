@@ -1,4 +1,4 @@
-"""Was the fork server stopped by a signal? Its parent is told, if he waits for it."""
+"""Was the guard stopped by a signal? Its parent is told, if he waits for it."""
 
 from __future__ import annotations
 

@@ -147,13 +147,14 @@ def test_calls_in_hand_when_the_fork_server_dies(make_pool, gate: Gate):
     assert future.result(scaled(10)) == "open"
 
 
-def test_deaths_of_the_fork_server_are_not_blamed_on_the_call(make_pool, gate: Gate):
+@pytest.mark.parametrize("who", ["own_pid", "pid"], ids=["fork server", "guard"])
+def test_deaths_of_the_fork_server_are_not_blamed_on_the_call(make_pool, gate: Gate, who: str):
     pool = make_pool(workers=1, poison_after=1)
     future = pool.submit("note_and_wait_again", gate.args)
 
     for times in range(1, 4):
         gate.wait_entered(times)
-        os.kill(pool._engine._server.pid, signal.SIGKILL)
+        os.kill(getattr(pool._engine._server, who), signal.SIGKILL)
     gate.wait_entered(4)
     gate.open()
 

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from fault_adapters import Choosy, Stubborn
 from fix_pool import Gate, until
@@ -96,8 +97,25 @@ def test_stopped_fork_server_is_continued(fresh_pool: Pool, caplog):
         fresh_pool.execute("die")
     fresh_pool.await_ready(scaled(20), workers=2)
 
-    assert "the fork server was stopped" in caplog.text
+    until(lambda: "the fork server was stopped" in caplog.text)
     assert fresh_pool.execute("where")[1] == server
+
+
+def test_stopped_guard_is_continued(fresh_pool: Pool, caplog):
+    server = fresh_pool.execute("where")[1]
+    guard = psutil.Process(server).parent()
+    assert guard is not None
+
+    for pid in (guard.pid, server):
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(WorkerDied):
+        fresh_pool.execute("die")
+    fresh_pool.await_ready(scaled(20), workers=2)
+
+    until(lambda: "the fork server was stopped" in caplog.text)
+    assert "the guard was stopped" in caplog.text
+    assert fresh_pool.execute("where")[1] == server
+    assert psutil.Process(server).ppid() == guard.pid
 
 
 # -- silence ------------------------------------------------------------------------------

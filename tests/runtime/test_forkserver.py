@@ -16,7 +16,7 @@ from fix_forkserver import wait_readable
 from fix_pool import until
 
 import snakepit_mp
-from snakepit_mp.runtime.forkserver import Exited, Forked, Imported, Stopped
+from snakepit_mp.runtime.forkserver import Exited, Forked, Imported, Resumed, Stopped
 
 ROOT = str(Path(snakepit_mp.__file__).parents[1])
 
@@ -186,6 +186,34 @@ def test_a_stopped_worker_is_reported_at_once_and_so_is_its_return(application):
     assert application.receive(Stopped) == Stopped(4, 2, worker.pid, stopped=False)
 
 
+def test_a_stopped_server_is_continued_by_its_guard_and_tells_so(application):
+    imported = application.start_imported()
+    worker = application.spawn()
+    assert forker(worker).pid == imported.pid == application.server.own_pid
+    os.kill(imported.pid, signal.SIGSTOP)
+    application.receive(Resumed)
+    application.spawn(1).serve()
+
+
+def test_a_worker_may_be_continued_without_the_server_saying_anything(application):
+    application.start_imported()
+    worker = application.spawn()
+    worker.serve()
+    os.kill(worker.pid, signal.SIGCONT)
+    worker.order_stop()
+    assert application.exited(worker) == (0, None)
+
+
+def test_its_end_is_known_before_that_of_its_workers(application):
+    application.start_imported()
+    workers = [application.spawn(number) for number in range(5)]
+    assert not application.server.ended()
+    os.kill(application.server.own_pid, signal.SIGKILL)
+    for worker in workers:
+        assert wait_readable(worker.pidfd)
+        assert application.server.ended()
+
+
 def test_the_dead_are_reaped(application):
     application.start_imported()
     for incarnation in range(3):
@@ -349,8 +377,8 @@ def test_workers_die_with_the_server_and_it_with_its_guard(application, who):
 def test_kill_ends_a_server_that_is_stopped(application):
     application.start_imported()
     worker = application.spawn()
+    psutil.Process(application.server.pid).suspend()  # first: it would continue the other
     forker(worker).suspend()
-    psutil.Process(application.server.pid).suspend()
     application.server.kill()
     assert wait_readable(worker.pidfd)
     application.server.close()

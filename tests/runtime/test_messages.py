@@ -12,6 +12,7 @@ from snakepit_mp.runtime.messages import (
     ForkRefused,
     Imported,
     ImportFailed,
+    Resumed,
     SpawnRequest,
     Stopped,
     decode_message,
@@ -30,18 +31,19 @@ class Tools(Adapter):
 @pytest.mark.parametrize(
     "message",
     [
-        Imported(tools_of(Tools)),
-        Imported({}),
-        Imported(None),
+        Imported(tools_of(Tools), 1, 2),
+        Imported({}, 1, 2),
+        Imported(None, 1),
         Forked(1, 2, 3, 4),
         Exited(1, 2, 3, 0, None),
         Exited(1, 2, 3, None, "SIGKILL"),
         Stopped(1, 2, 3, stopped=True),
+        Resumed(),
     ],
     ids=repr,
 )
 def test_messages_arrive_as_they_were_sent(message):
-    pidfd = message.pidfd if isinstance(message, Forked) else None
+    pidfd = getattr(message, "pidfd", None)
     data = encode_message(message, allow_pickle=False)
     assert decode_message(data, pidfd, allow_pickle=False) == message
 
