@@ -46,8 +46,8 @@ class Stubborn(Adapter):
 
     @tool
     def sleep(self, path: str) -> None:
-        _note(path, "entered")
         try:
+            _note(path, "entered")
             time.sleep(FOREVER)
         finally:
             _note(path, "tidied")
@@ -72,17 +72,18 @@ class Stubborn(Adapter):
 
     @tool
     def swallow(self, path: str) -> None:
-        _note(path, "entered")
+        word = "entered"
         while True:
             try:
+                _note(path, word)
                 time.sleep(FOREVER)
             except BaseException:  # noqa: BLE001 - that is what it is about
-                _note(path, "swallowed")
+                word = "swallowed"
 
     @tool
     def swallow_and_return(self, path: str) -> str:
-        _note(path, "entered")
         try:
+            _note(path, "entered")
             time.sleep(FOREVER)
         except BaseException:  # noqa: BLE001 - that is what it is about
             return "too late"

@@ -7,7 +7,7 @@ from storm import storm
 
 
 def test_nothing_is_lost_doubled_or_late_under_a_killer():
-    report = storm(8.0, seed=11, patience=scaled(5))
+    report = storm(5.0, seed=11, patience=scaled(5))
 
     assert report.wrong == [], str(report)
     assert report.outcomes["value"] > 0
