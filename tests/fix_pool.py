@@ -13,8 +13,9 @@ from fix_timeouts import scaled
 from pool_adapters import Tools
 
 from snakepit_mp import Pool
+from snakepit_mp.runtime import diagnosis
 
-__all__ = ["Gate", "fresh_pool", "gate", "make_pool", "pool", "until"]
+__all__ = ["Gate", "fresh_pool", "gate", "make_pool", "patience", "pool", "until"]
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
@@ -65,6 +66,12 @@ def make_pool() -> Iterator[Callable[..., Pool]]:
 def fresh_pool(make_pool: Callable[..., Pool]) -> Pool:
     """Two workers for one test."""
     return make_pool()
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may need more than the moment that callers wait for the exit status."""
+    monkeypatch.setattr(diagnosis, "PATIENCE", scaled(5))
 
 
 class Gate:

@@ -35,6 +35,7 @@ def test_idle_worker_is_replaced(fresh_pool: Pool):
     assert fresh_pool.stats().restarts == 1
 
 
+@pytest.mark.usefixtures("patience")
 def test_call_that_was_entered_fails_and_is_not_run_again(make_pool, gate: Gate):
     pool = make_pool(workers=1)
     future = pool.submit("note_and_wait", gate.args)
@@ -79,6 +80,7 @@ def test_others_do_not_notice(make_pool, gate: Gate):
     assert other in _pids(pool)
 
 
+@pytest.mark.usefixtures("patience")
 def test_request_that_kills_worker_after_worker(make_pool):
     pool = make_pool(workers=2, poison_after=3)
 
@@ -91,6 +93,7 @@ def test_request_that_kills_worker_after_worker(make_pool):
     assert pool.execute("add", (1, 2)) == 3
 
 
+@pytest.mark.usefixtures("patience")
 def test_exit_code_is_told(fresh_pool: Pool):
     with pytest.raises(WorkerDied, match="code 5") as caught:
         fresh_pool.execute("leave", {"code": 5})

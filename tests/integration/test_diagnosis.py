@@ -13,13 +13,8 @@ from fix_timeouts import scaled
 
 from snakepit_mp import Pool
 from snakepit_mp.errors import PoisonTaskError, TaskTimeout, WorkerDied
-from snakepit_mp.runtime import diagnosis
 
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may need more than the moment that callers wait for the exit status."""
-    monkeypatch.setattr(diagnosis, "PATIENCE", scaled(5))
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 @pytest.fixture

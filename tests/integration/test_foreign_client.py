@@ -114,6 +114,7 @@ def test_a_clients_deadline_ends_the_tool(bridged: Pool, gate: Gate) -> None:
     until(lambda: {worker.state for worker in bridged.workers()} == {"READY"})
 
 
+@pytest.mark.usefixtures("patience")
 def test_a_killed_worker_is_the_applications_fault(bridged: Pool) -> None:
     with grpc.insecure_channel(bridged.bridge_address) as channel:
         stub = pb_grpc.BridgeServiceStub(channel)

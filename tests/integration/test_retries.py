@@ -74,6 +74,7 @@ def test_death_in_the_tool_is_retried_where_the_call_says_so(pool: Pool, ledger:
     assert words(ledger) == ["1", "1", "2"]
 
 
+@pytest.mark.usefixtures("patience")
 def test_death_is_told_when_retries_are_used_up(pool: Pool, ledger: Path):
     with pytest.raises(WorkerDied) as caught:
         pool.execute("die", {"path": str(ledger), "deaths": 9}, retries=1)
