@@ -14,12 +14,18 @@ import pytest
 from fix_store import FORKS, PureStore, in_child, stepping
 from fix_timeouts import scaled
 
+from snakepit_mp import _accel
 from snakepit_mp.errors import StoreBusy, VariableNotFound
 from snakepit_mp.store import locks, stripe
 from snakepit_mp.store.layout import ALLOCATOR_LOCK, JANITOR_LOCK
 from snakepit_mp.store.places import NewVariable, Place, Update
 
-pytestmark = FORKS
+pytestmark = [
+    FORKS,
+    pytest.mark.skipif(
+        _accel.implementation == "c", reason="of the pure twin alone, whose suite has it"
+    ),
+]
 
 #: Where locks are taken and let go.
 FILES = locks.__file__, stripe.__file__
