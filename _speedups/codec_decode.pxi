@@ -56,13 +56,18 @@ def decode(data, *, bint allow_pickle=False, bint copy=True, Py_ssize_t offset=0
     if owner is None:
         owner = open_any(&source, data, copy, offset, size)
     source.owner = <PyObject*>owner
-    source.position = 1
     source.allow_pickle = allow_pickle
+    return read_message(&source)
+
+
+cdef object read_message(In* source):
+    """The one value that the bytes are."""
+    source.position = 1
     if source.end == 0:
         raise _truncated(0)
     if source.start[0] != VERSION:
         raise _corrupt(f"version {source.start[0]} is unknown", 0)
-    value = read(&source, 0)
+    value = read(source, 0)
     if source.position != source.end:
         raise _corrupt("the value has ended, but not the bytes", source.position)
     return value

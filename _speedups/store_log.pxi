@@ -123,8 +123,12 @@ cdef bint log_move_out(Log* log) noexcept nogil:
     return True
 
 
-cdef inline void put_new(Log* log, uint64_t word, uint64_t value) noexcept nogil:
-    """Change a word that the log surely does not change yet."""
+cdef inline void put(Log* log, uint64_t word, uint64_t value) noexcept nogil:
+    """Change a word with the commit."""
+    cdef uint64_t* known = log_find(log, word)
+    if known is not NULL:
+        known[0] = value
+        return
     if log.lost or (log.count == log.room and not log_move_out(log)):
         return
     log.pairs[2 * log.count] = word
@@ -137,15 +141,6 @@ cdef inline void put_new(Log* log, uint64_t word, uint64_t value) noexcept nogil
         log_make_index(log, 2 * (log.index_mask + 1))
     else:
         log_enter(log, log.count - 1)
-
-
-cdef inline void put(Log* log, uint64_t word, uint64_t value) noexcept nogil:
-    """Change a word with the commit."""
-    cdef uint64_t* known = log_find(log, word)
-    if known is not NULL:
-        known[0] = value
-    else:
-        put_new(log, word, value)
 
 
 cdef bint gone_more(Log* log) noexcept nogil:

@@ -167,13 +167,15 @@ cdef class VariableAccess:
         """Write items in one commit: how many, or 0 where they have to be looked at again."""
         cdef Store* store = self.raw.store
         cdef Look look
-        cdef int64_t now = monotonic(store)
+        cdef int64_t now
         cdef uint64_t bad
         cdef int status = ST_CHANGED
         self.raw.enter_stripe(self.ref.base)
+        now = monotonic(store)
         if peek(store, self.ref.base + L_S_EPOCH) == epoch:
             look_begin(&look, store, self.ref.base)
             if not is_over(&look, session, now):
+                use(store, session, now)
                 status = items_write(store, &self.ref, session, items, count, now, &bad)
         stripe_leave(store, self.ref.base)
         return <int>count if status == ST_OK else 0
@@ -230,6 +232,8 @@ cdef PyObject* look_up(VariableAccess self, object name, PyObject* known) except
     else:
         handle = Handle.__new__(Handle)
         handle.key = self.variable_key(name)
+        if self.raw.closed:  # meanwhile, by another thread
+            return NULL
     if not resolve(self, handle):
         self.handles.pop(name, None)
         return NULL
@@ -377,34 +381,12 @@ cdef int learn(VariableAccess self, Handle handle, object name) except -1:
 
 cdef uint64_t short_encoding(object value, char* to) except? 0:
     """What ``encode`` makes of a value if that is short; 0 if it is not."""
-    cdef int64_t number
-    cdef double real
-    cdef Py_ssize_t size
-    to[0] = VERSION
-    if PyFloat_CheckExact(value):
-        real = PyFloat_AS_DOUBLE(value)
-        to[1] = TAG_FLOAT
-        memcpy(to + 2, &real, 8)
-        return 10
-    if PyLong_CheckExact(value):
-        if not codec_short_int(<PyObject*>value, &number):
-            return 0
-        if SMALLEST_SHORT_INT <= number <= LARGEST_SHORT_INT:
-            to[1] = <char>(SHORT_INT + number - SMALLEST_SHORT_INT)
-            return 2
-        to[1] = TAG_INT
-        memcpy(to + 2, &number, 8)
-        return 10
-    if PyUnicode_CheckExact(value):
-        size = PyUnicode_GET_LENGTH(value)
-        if not PyUnicode_IS_COMPACT_ASCII(value):
-            return 0
-        if size > min(L_INLINE_BYTES - 2, LONGEST_SHORT_STR):
-            return 0
-        to[1] = <char>(SHORT_STR + size)
-        codec_copy_short(to + 2, PyUnicode_DATA(value), size)
-        return 2 + <uint64_t>size
-    if value is True or value is False:
-        to[1] = TAG_TRUE if value is True else TAG_FALSE
-        return 2
-    return 0
+    cdef Out out
+    if PyUnicode_CheckExact(value) and PyUnicode_GET_LENGTH(value) > L_INLINE_BYTES:
+        return 0
+    out_begin(&out, False, False)
+    out_aim(&out, to, L_INLINE_BYTES)
+    write_tag(&out, VERSION)
+    if not write_plain(&out, value) or out.counting:
+        return 0
+    return <uint64_t>out_used(&out)

@@ -5,8 +5,8 @@
 # that comes from the segment is compared with its size before it is used.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memset
 
 from snakepit_mp.store import crashpoints as _crashpoints
 
@@ -106,9 +106,9 @@ cdef inline uint64_t start_of(Store* store, uint64_t page) noexcept nogil:
     return store.heap + page * L_PAGE_WORDS
 
 
-# Steps, as in snakepit_mp/store/crashpoints.py.
+# Steps, as in snakepit_mp/store/crashpoints.py; a test compares the labels.
 
-cdef enum Step_:
+cdef enum Label:
     AT_STRIPE_ENTERED
     AT_ALLOCATOR_ENTERED
     AT_SEGMENT_GROWN
@@ -126,7 +126,7 @@ cdef enum Step_:
     AT_STRIPE_CLEARED
     AT_STRIPE_LEFT
 
-cdef tuple _STEPS = (
+STORE_STEPS = (
     "stripe.entered",
     "allocator.entered",
     "segment.grown",
@@ -153,7 +153,7 @@ cdef inline void at(int step) noexcept nogil:
 
 
 cdef void tell(int step) noexcept with gil:
-    _crashpoints.step(_STEPS[step])
+    _crashpoints.step(STORE_STEPS[step])
 
 
 def report_steps(bint wanted):

@@ -37,6 +37,23 @@ cdef int pages_enter(Store* store, Log* log) noexcept nogil:
     return ST_OK
 
 
+cdef inline int pages_commit(Log* log) noexcept nogil:
+    """Make all writes at once; they must fit the allocator's own log."""
+    return ST_NO_MEMORY if log.lost or log.own is not NULL else log_run(log, 0)
+
+
+cdef inline int pages_go_on(Log* log) noexcept nogil:
+    """Commit what there is, and begin anew."""
+    cdef Store* store = log.store
+    cdef int status = pages_commit(log)
+    log_close(log)
+    log_open(
+        log, store, L_ALLOCATOR_COMMIT, L_ALLOCATOR_LOG, L_ALLOCATOR_LOG_CAPACITY,
+        AT_ALLOCATOR_LOGGED
+    )
+    return status
+
+
 cdef inline void pages_leave(Store* store, Log* log) noexcept nogil:
     log_close(log)
     store_mutex_unlock(store.words + L_ALLOCATOR_MUTEX)
@@ -187,7 +204,7 @@ cdef int pages_take(
         if chain:
             put(&log, block[0] + L_B_LINK, get(&log, chain))
             put(&log, chain, block[0])
-        status = ST_NO_MEMORY if log.lost else log_run(&log, 0)
+        status = pages_commit(&log)
     pages_leave(store, &log)
     return status
 
@@ -237,14 +254,9 @@ cdef int pages_release(Store* store, uint64_t chain, bint with_viewers) noexcept
                 break
             if log.count < LOG_ENOUGH:
                 continue
-        status = ST_NO_MEMORY if log.lost else log_run(&log, 0)
+        status = pages_go_on(&log)
         if not block:
             break
-        log_close(&log)
-        log_open(
-            &log, store, L_ALLOCATOR_COMMIT, L_ALLOCATOR_LOG, L_ALLOCATOR_LOG_CAPACITY,
-            AT_ALLOCATOR_LOGGED
-        )
     pages_leave(store, &log)
     return status
 
@@ -258,6 +270,6 @@ cdef int pages_give_back(Store* store, uint64_t block, uint64_t owner) noexcept 
     if not give_run(&log, block, owner):
         status = ST_DAMAGED
     else:
-        status = ST_NO_MEMORY if log.lost else log_run(&log, 0)
+        status = pages_commit(&log)
     pages_leave(store, &log)
     return status

@@ -3,7 +3,6 @@
 import fcntl as _fcntl
 import os as _os
 
-
 cdef extern from *:
     """
     #define store_first_zero(x) __builtin_ctzll(~(x))
@@ -314,14 +313,9 @@ cdef int free_private(Store* store, uint64_t owner) noexcept nogil:
                 status = ST_DAMAGED
                 break
             if log.count >= LOG_ENOUGH:
-                status = log_run(&log, 0)
-                log_close(&log)
-                log_open(
-                    &log, store, L_ALLOCATOR_COMMIT, L_ALLOCATOR_LOG, L_ALLOCATOR_LOG_CAPACITY,
-                    AT_ALLOCATOR_LOGGED
-                )
+                status = pages_go_on(&log)
         page += max(entry >> 8, <uint64_t>1) if entry & 0xFF != PAGE_SLAB else 1
     if status == ST_OK:
-        status = ST_NO_MEMORY if log.lost else log_run(&log, 0)
+        status = pages_commit(&log)
     pages_leave(store, &log)
     return status

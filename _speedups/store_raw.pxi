@@ -15,7 +15,6 @@ cdef class RawStore:
 
     cdef Mapped mapped
     cdef Store* store
-    cdef object segment
     cdef object locks
     cdef object limits
     cdef Process process
@@ -25,8 +24,8 @@ cdef class RawStore:
     def __init__(self, segment, locks, limits):
         cdef Store* store
         cdef uint64_t stripe
+        cdef int status
         self.mapped = Mapped(segment.memory)
-        self.segment = segment
         self.locks = locks
         self.limits = limits
         self.store = store = &self.mapped.store
@@ -39,13 +38,17 @@ cdef class RawStore:
         store.frozen = -1
         store.patience = 1_000_000
         if not peek(store, L_LOCKS_READY):  # nobody else has the segment yet
-            store_mutex_init(store.words + L_ALLOCATOR_MUTEX)
+            status = store_mutex_init(store.words + L_ALLOCATOR_MUTEX)
             for stripe in range(<uint64_t>L_STRIPE_COUNT):
-                store_mutex_init(store.words + base_of(stripe) + L_S_MUTEX)
+                status |= store_mutex_init(store.words + base_of(stripe) + L_S_MUTEX)
+            if status != 0:
+                raise _faults.no_mutexes()
             poke(store, L_LOCKS_READY, 1)
 
     def freeze_clock(self, monotonic):
         """Let the time of TTLs stand still, or go on."""
+        if self.closed:
+            raise _faults.closed()
         self.store.frozen = -1 if monotonic is None else monotonic
 
     # Locks and errors.
@@ -84,8 +87,6 @@ cdef class RawStore:
                 stripe_leave(&mapped.store, base)
             raise _faults.closed()
         return status
-
-    # Looking.
 
     # Sessions.
 
@@ -131,11 +132,11 @@ cdef class RawStore:
 
     def touch(self, place):
         """A use."""
-        raw_note(self, place, L_V_ACCESSED, -1)
+        raw_note(self, place, None)
 
     def note_worker(self, place, worker_id):
         """Record which worker runs the session's call; a use."""
-        raw_note(self, place, L_V_WORKER, worker_id)
+        raw_note(self, place, worker_id)
 
     def sessions(self, stripe):
         """The records of all living sessions of a stripe, hidden ones included; no use."""
@@ -365,10 +366,11 @@ cdef class RawStore:
         cdef Look look
         cdef uint64_t session
         cdef uint64_t bell = 0
-        cdef int64_t now = monotonic(self.store)
+        cdef int64_t now
         cdef int status
         place_ref(&ref, place)
         self.enter_stripe(ref.base)
+        now = monotonic(self.store)
         look_begin(&look, self.store, ref.base)
         status = find_session(&look, &ref, now, &session)
         if status == ST_OK:
@@ -409,16 +411,18 @@ cdef class RawStore:
     def hold(self):
         """All stripes and the allocator, repaired, belong to this thread meanwhile."""
         held = []
-        try:
-            for stripe in range(<uint64_t>L_STRIPE_COUNT):
-                self.enter_stripe(base_of(stripe))
-                held.append(stripe)
-            raw_hold_allocator(self)
-            held.append(-1)
-            yield
-        finally:
-            for stripe in reversed(held):
-                raw_let_go(self, stripe)
+        with self.locks.holding:  # who closes the store waits for that
+            mapped = self.mapped
+            try:
+                for stripe in range(<uint64_t>L_STRIPE_COUNT):
+                    self.enter_stripe(base_of(stripe))
+                    held.append(stripe)
+                raw_hold_allocator(self)
+                held.append(-1)
+                yield
+            finally:
+                for stripe in reversed(held):
+                    raw_let_go(mapped, stripe)
 
     def after_fork(self):
         """Forget what belongs to the parent; called in the child."""

@@ -187,16 +187,8 @@ cdef object decode_bytes(bytes data):
     source.end = PyBytes_GET_SIZE(data)
     source.offset = 0
     source.owner = <PyObject*>data
-    source.position = 1
     source.allow_pickle = False
-    if source.end == 0:
-        raise _truncated(0)
-    if source.start[0] != VERSION:
-        raise _corrupt(f"version {source.start[0]} is unknown", 0)
-    value = read(&source, 0)
-    if source.position != source.end:
-        raise _corrupt("the value has ended, but not the bytes", source.position)
-    return value
+    return read_message(&source)
 
 
 cdef object long_value(bytes data):

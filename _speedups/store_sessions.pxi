@@ -92,11 +92,27 @@ cdef int find_variable(
     return ST_OK if record[0] else ST_NO_VARIABLE
 
 
-cdef inline void changed(Store* store, uint64_t base, uint64_t session, int64_t now) noexcept nogil:
-    """Tell those who watch a session, and note its use. Called after a commit."""
+cdef inline void use(Store* store, uint64_t session, int64_t now) noexcept nogil:
+    """Note a use, under the lock."""
+    poke(store, session + L_V_ACCESSED, <uint64_t>now)
+
+
+cdef int use_session(
+    Look* look, PlaceRef* place, int64_t now, uint64_t* session
+) noexcept nogil:
+    """Find a session under the lock, and note its use, whatever comes of it."""
+    cdef int status = find_session(look, place, now, session)
+    if status == ST_OK:
+        use(look.store, session[0], now)
+    return status
+
+
+cdef inline void tell_watchers(
+    Store* store, uint64_t base, uint64_t session, int64_t now
+) noexcept nogil:
+    """Wake those who watch a session, after a commit."""
     if <int64_t>peek(store, session + L_V_WATCHED) > now:
         ring(store, base)
-    poke(store, session + L_V_ACCESSED, <uint64_t>now)
 
 
 cdef uint64_t next_number(Log* log) noexcept nogil:
@@ -172,7 +188,7 @@ cdef int session_create(
     if session[0] and not is_over(&look, session[0], now):
         if not exist_ok:
             return ST_EXISTS
-        poke(store, session[0] + L_V_ACCESSED, <uint64_t>now)
+        use(store, session[0], now)
         return ST_OK
     stripe_open(&log, store, place.base)
     if session[0]:
@@ -208,7 +224,7 @@ cdef int session_delete(
     stripe_open(&log, store, place.base)
     bury(&log, slot, session)
     status = stripe_commit(&log)
-    if status == ST_OK and <int64_t>peek(store, session + L_V_WATCHED) > now:
-        ring(store, place.base)
+    if status == ST_OK:
+        tell_watchers(store, place.base, session, now)
     log_close(&log)
     return status

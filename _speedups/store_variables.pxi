@@ -17,8 +17,7 @@ cdef int value_store(
     if item.size > L_INLINE_BYTES:
         return block_store(log, KIND_VALUE, item.data, item.size, block)
     block[0] = 0
-    words[L_INLINE_WORDS - 1] = words[L_INLINE_WORDS - 2] = 0
-    words[L_INLINE_WORDS - 3] = words[L_INLINE_WORDS - 4] = 0
+    memset(words, 0, sizeof(words))
     memcpy(words, item.data, item.size)
     for number in range(words_for(item.size)):
         put(log, record + L_R_INLINE + number, words[number])
@@ -80,11 +79,10 @@ cdef int variable_register(
     cdef uint64_t session, slot
     cdef int status
     look_begin(&look, store, place.base)
-    status = find_session(&look, place, now, &session)
+    status = use_session(&look, place, now, &session)
     if status != ST_OK:
         return status
     if find_variable(&look, session, &item.key, &item.record, &slot) == ST_OK:
-        poke(store, session + L_V_ACCESSED, <uint64_t>now)
         return ST_OK if exist_ok else ST_EXISTS
     if item.key.name[0] != <char>0xFF and (
         peek(store, session + L_V_VARIABLES + L_T_LIVE) - peek(store, session + L_V_PROGRAMS)
@@ -98,7 +96,7 @@ cdef int variable_register(
     if status == ST_OK:
         status = stripe_commit(&log)
     if status == ST_OK:
-        changed(store, place.base, session, now)
+        tell_watchers(store, place.base, session, now)
         item.block = 0  # it is the variable's now
     else:
         stripe_undo(&log)
@@ -221,7 +219,7 @@ cdef int items_write(
     if status == ST_OK:
         status = stripe_commit(&log)
     if status == ST_OK:
-        changed(store, place.base, session, now)
+        tell_watchers(store, place.base, session, now)
         for number in range(count):
             items[number].block = 0
     else:
@@ -282,7 +280,8 @@ cdef int short_put(
     number = <uint64_t>(pair - (store.words + base + L_S_LOG + 1)) // 2
     status = pairs_run(store, base + L_S_COMMIT, base + L_S_LOG, 0, number, AT_STRIPE_LOGGED)
     if status == ST_OK:
-        changed(store, base, spot.session, now)
+        use(store, spot.session, now)
+        tell_watchers(store, base, spot.session, now)
     return status
 
 
@@ -297,7 +296,7 @@ cdef int variable_constrain(
     cdef uint64_t block = 0
     cdef int status
     look_begin(&look, store, place.base)
-    status = find_session(&look, place, now, &session)
+    status = use_session(&look, place, now, &session)
     if status == ST_OK:
         status = find_variable(&look, session, key, &record, &slot)
     if status != ST_OK:
@@ -316,7 +315,7 @@ cdef int variable_constrain(
         put(&log, record + L_R_FACTS_VERSION, facts_version + 1)
         status = stripe_commit(&log)
     if status == ST_OK:
-        changed(store, place.base, session, now)
+        tell_watchers(store, place.base, session, now)
     else:
         stripe_undo(&log)
     log_close(&log)
@@ -330,14 +329,14 @@ cdef int variable_delete(Store* store, PlaceRef* place, KeyRef* key) noexcept no
     cdef uint64_t session, record, slot
     cdef int status
     look_begin(&look, store, place.base)
-    status = find_session(&look, place, now, &session)
+    status = use_session(&look, place, now, &session)
     if status == ST_OK:
         status = find_variable(&look, session, key, &record, &slot)
     if status != ST_OK:
         return status
     stripe_open(&log, store, place.base)
     table_remove(&log, session + L_V_VARIABLES, slot)
-    if same_first(store, record):
+    if is_program(store, record):
         put(&log, session + L_V_PROGRAMS, get(&log, session + L_V_PROGRAMS) - 1)
     something_goes(&log)
     # One with old values may be many blocks: they are freed bit by bit, for which no log of the
@@ -351,14 +350,14 @@ cdef int variable_delete(Store* store, PlaceRef* place, KeyRef* key) noexcept no
         discard(&log, record)
     status = stripe_commit(&log)
     if status == ST_OK:
-        changed(store, place.base, session, now)
+        tell_watchers(store, place.base, session, now)
     else:
         stripe_undo(&log)
     log_close(&log)
     return status
 
 
-cdef inline bint same_first(Store* store, uint64_t record) noexcept nogil:
+cdef inline bint is_program(Store* store, uint64_t record) noexcept nogil:
     """Whether a record is that of a program."""
     cdef uint64_t first = peek(store, record + L_R_NAME)
     return (<const unsigned char*>&first)[0] == 0xFF

@@ -63,13 +63,13 @@ cdef object raw_written(
     cdef int64_t now
     cdef double until = 0
     cdef Py_ssize_t number
-    cdef int status = ST_BUSY
+    cdef int status
     place_ref(&ref, place)
     while True:
         self.enter_stripe(ref.base)
         now = monotonic(self.store)
         look_begin(&look, self.store, ref.base)
-        status = find_session(&look, &ref, now, &session)
+        status = use_session(&look, &ref, now, &session)
         if status == ST_OK:
             status = items_write(self.store, &ref, session, items, count, now, &bad)
         stripe_leave(self.store, ref.base)
@@ -89,20 +89,18 @@ cdef object raw_written(
     raise raw_fault(self, status, place, update[0], ALLOCATOR_BASE)
 
 
-cdef int raw_note(RawStore self, object place, uint64_t word, int64_t number) except -1:
+cdef int raw_note(RawStore self, object place, object worker_id) except -1:
+    """Note a use of a session, and which worker it is by, if it is."""
     cdef PlaceRef ref
     cdef Look look
     cdef uint64_t session
-    cdef int64_t now = monotonic(self.store)
     cdef int status
     place_ref(&ref, place)
     self.enter_stripe(ref.base)
     look_begin(&look, self.store, ref.base)
-    status = find_session(&look, &ref, now, &session)
-    if status == ST_OK:
-        poke(self.store, session + L_V_ACCESSED, <uint64_t>now)
-        if number >= 0:
-            poke(self.store, session + word, <uint64_t>number + 1)
+    status = use_session(&look, &ref, monotonic(self.store), &session)
+    if status == ST_OK and worker_id is not None:
+        poke(self.store, session + L_V_WORKER, <uint64_t>worker_id + 1)
     stripe_leave(self.store, ref.base)
     if status != ST_OK:
         raise raw_fault(self, status, place, None, ref.base)
@@ -219,9 +217,10 @@ cdef int raw_hold_allocator(RawStore self) except -1:
     return 0
 
 
-cdef void raw_let_go(RawStore self, int stripe):
+cdef int raw_let_go(Mapped mapped, int stripe) except -1:
     cdef uint64_t word = L_ALLOCATOR_MUTEX if stripe < 0 else base_of(stripe) + L_S_MUTEX
-    store_mutex_unlock(self.store.words + word)
+    store_mutex_unlock(mapped.store.words + word)
+    return 0
 
 
 cdef object raw_fault(RawStore self, int status, object place, object key, uint64_t base):

@@ -39,6 +39,8 @@ def encode_size(value: Any, *, allow_pickle: bool = False, root: str = "value") 
 
 #: Every number of ``snakepit_mp.store.layout`` as it was compiled.
 STORE_LAYOUT: dict[str, Any]
+#: The labels of ``snakepit_mp.store.crashpoints`` as they were compiled.
+STORE_STEPS: tuple[str, ...]
 
 def report_steps(wanted: bool) -> None: ...
 

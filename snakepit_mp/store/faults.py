@@ -31,6 +31,7 @@ __all__ = [
     "damaged",
     "inside",
     "no_memory",
+    "no_mutexes",
     "program_not_found",
     "session_exists_already",
     "session_limit",
@@ -130,6 +131,14 @@ def store_full(bytes_wanted: int, max_bytes: int, bytes_free: int) -> StoreFull:
 def no_memory() -> StoreFull:
     """The machine, not the limit, refuses more."""
     return StoreFull("the machine has no memory left for the store")
+
+
+def no_mutexes() -> StoreError:
+    """The C library has none that survive their owner's death."""
+    return StoreError(
+        "this system has no robust mutexes that processes can share: "
+        "set SNAKEPIT_MP_IMPL=python, whose store needs none"
+    )
 
 
 def damaged(what: str) -> StoreError:

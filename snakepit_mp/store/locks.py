@@ -83,6 +83,8 @@ class LockFile:
         self.process: object = None
         #: Held by the thread that makes it.
         self.claiming = threading.Lock()
+        #: Held by the thread that has all stripes of the compiled twin.
+        self.holding = threading.RLock()
         self._forget()
 
     def _forget(self) -> None:
@@ -121,6 +123,7 @@ class LockFile:
         """Forget what threads of the parent held: they do not exist in this process."""
         self._forget()
         self.claiming = threading.Lock()
+        self.holding = threading.RLock()
 
     def exclusive(self, index: int) -> Lock:
         """Nobody else reads or writes: a context manager that may raise `StoreBusy`."""
@@ -137,6 +140,11 @@ class LockFile:
             raise faults.closed()
         return _is_obtained(descriptor, JANITOR_LOCK, EXCLUSIVE)
 
+    def resign(self) -> None:
+        """Let another process be the janitor."""
+        if self._descriptors:
+            fcntl.lockf(self._descriptors[0], fcntl.LOCK_UN, 1, JANITOR_LOCK)
+
     def wait_until_unused(self) -> None:
         """Return when no thread of this process is inside a lock.
 
@@ -145,7 +153,7 @@ class LockFile:
         self.put_right()
         if held := self._notes.held:
             raise faults.inside(next(iter(held)))
-        for thread_lock in self._threads:
+        for thread_lock in (*self._threads, self.holding):
             with thread_lock:
                 pass
 

@@ -131,6 +131,7 @@ class SessionStore:
         janitor, self._janitor = self._janitor, None
         if janitor is not None:
             janitor.stop()
+            self._locks.resign()  # also where this process has another handle
         if self._finalizer.alive:
             self._segment.closed = True  # whoever comes now is told
             self._locks.wait_until_unused()

@@ -20,6 +20,7 @@ from snakepit_mp.errors import (
     SnakepitError,
     StoreBusy,
     StoreClosed,
+    StoreError,
     StoreFull,
     VariableNotFound,
     VariableTypeError,
@@ -299,3 +300,68 @@ def test_a_zombie_is_dead(store: SessionStore, session: Session) -> None:
     assert store.stats().processes == 1
     assert store.stats().bytes_used < before
     os.waitpid(pid, 0)
+
+
+def test_a_refused_write_is_a_use_all_the_same(store: SessionStore) -> None:
+    store._freeze_clock(0)
+    store.create_session("t", ttl=10)
+    store.register_variable("t", "x", "float", 1.0)
+    refused: list[Callable[[], object]] = [
+        lambda: store.update_variable("t", "x", 2.0, expected_version=7),
+        lambda: store.register_variable("t", "x", "float", 2.0),
+        lambda: store.delete_variable("t", "y"),
+    ]
+    for number, write in enumerate(refused, start=1):
+        store._freeze_clock(number * 6 * 10**9)
+        with pytest.raises(StoreError):
+            write()
+    assert store.exists("t")
+
+
+def test_every_call_of_a_closed_store_says_so() -> None:
+    store = small_store()
+    store.create_session("s")
+    session = Session(store, "s")
+    session["x"] = 1.0
+    store.close()
+    calls: list[Callable[[], object]] = [
+        lambda: session["x"],
+        lambda: session.__setitem__("x", 2.0),
+        lambda: session.get_values(["x"]),
+        lambda: session.update_variables({"x": 2.0}),
+        lambda: store.touch_session("s"),
+        lambda: store.note_worker("s", 1),
+        lambda: store.exists("s"),
+        lambda: store.list_sessions(),
+        lambda: store.cleanup_expired_sessions(),
+        lambda: store.watch("s"),
+        lambda: store.allocate(LONG),
+        lambda: store.verify(),
+        lambda: store.stats(),
+    ]
+    for call in calls:
+        with pytest.raises(StoreClosed):
+            call()
+
+
+def test_close_waits_for_whoever_holds_everything(store: SessionStore) -> None:
+    other = SessionStore.attach(map(os.dup, store.descriptors()), store.config)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with other._raw.hold():
+            entered.set()
+            assert leave.wait(scaled(10))
+
+    holds = threading.Thread(target=hold)
+    holds.start()
+    assert entered.wait(scaled(10))
+    closes = threading.Thread(target=other.close)
+    closes.start()
+    closes.join(0.2)
+    assert closes.is_alive()  # not under the other's feet
+    leave.set()
+    holds.join(scaled(10))
+    closes.join(scaled(10))
+    assert not closes.is_alive()
+    assert store.verify() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from fix_timeouts import scaled
 
 from snakepit_mp.errors import StoreBusy, StoreClosed
 from snakepit_mp.store.janitor import Janitor
+from snakepit_mp.store.session_store import SessionStore
 
 pytestmark = FORKS
 
@@ -109,3 +111,14 @@ def test_who_does_not_lead_does_not_sweep() -> None:
         assert turns.acquire(timeout=scaled(5))
     janitor.stop()
     assert not swept.is_set()
+
+
+def test_who_stops_sweeping_lets_another_lead() -> None:
+    with small_store(sweep_interval=0.001) as store:
+        other = SessionStore.attach(map(os.dup, store.descriptors()), store.config)
+        swept = threading.Event()
+        other._sweeper.sweep = lambda budget: swept.set()  # type: ignore[assignment]
+        other.start_sweeping()
+        assert swept.wait(scaled(5))
+        other.close()  # this process still has the file of locks
+        assert in_child(lambda: expect(store._locks.leads())) == 0

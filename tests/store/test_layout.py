@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from snakepit_mp import _accel
-from snakepit_mp.store import layout
+from snakepit_mp.store import crashpoints, layout
 
 compiled = getattr(_accel.speedups, "STORE_LAYOUT", None)
 
@@ -24,6 +24,12 @@ def test_the_compiled_part_has_the_same_numbers() -> None:
     assert compiled is not None
     for name, number in compiled.items():
         assert plain(getattr(layout, name)) == number, name
+
+
+@pytest.mark.skipif(compiled is None, reason="needs the compiled part")
+def test_the_compiled_part_passes_the_same_steps() -> None:
+    assert _accel.speedups is not None
+    assert _accel.speedups.STORE_STEPS == crashpoints.LABELS
 
 
 def test_nothing_overlaps() -> None:
