@@ -27,13 +27,8 @@ class PyVariableAccess:
     value, and say what is wrong.
     """
 
-    _raw: PyRawStore | None = None
-
     def _bind(self, raw: PyRawStore, place: Place, variable_key: Callable[[str], Key]) -> None:
-        """Work on this session from now on."""
-        self._raw = raw
-        self._place = place
-        self._variable_key = variable_key
+        """Work on this session from now on; this twin has nothing to remember of it."""
 
     def __getitem__(self, name: str) -> Any:
         return self._read(name)
