@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ._accel import implementation
     from .adapter import Adapter, ToolSpec, tool
     from .config import BreakerPolicy, PoolConfig, RestartPolicy, StoreConfig
-    from .pool import Pool, WorkerInfo
+    from .pool import Pool
+    from .runtime.rows import WorkerInfo
     from .session import Session, SessionContext
     from .store.history import OldValue
     from .store.records import SessionInfo, Variable
@@ -71,7 +72,7 @@ _HOMES = {
     "StoreStats": "store.stats",
     "ToolSpec": "adapter",
     "Variable": "store.records",
-    "WorkerInfo": "pool",
+    "WorkerInfo": "runtime.rows",
     "implementation": "_accel",
     "register_type": "values.registry",
     "tool": "adapter",

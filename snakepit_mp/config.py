@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -220,6 +222,17 @@ class PoolConfig:
     threads: int = 1
     allow_pickle: bool = True
     name: str = "default"
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> PoolConfig:
+        """The settings as a user gave them; `ConfigError` also for one that does not exist."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in settings:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ConfigError(f"Pool has no setting {name!r}{hint}")
+        return cls(**settings)
 
     def __post_init__(self) -> None:
         self._check_numbers()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import functools
 import os
-import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +23,17 @@ from .config import (
 )
 from .core import events
 from .core.lifecycle import SERVING_STATES
-from .core.pool_state import Counters, WorkerRow
+from .core.pool_state import Counters
 from .errors import ConfigError, PoolClosed, SessionNotFound, WorkerStartError
 from .lanes.waits import wait_for
 from .runtime.calls import Calls
 from .runtime.cleanup import SocketDirectory
 from .runtime.commands import Command, Commands
 from .runtime.engine import Engine
-from .runtime.incarnation import Incarnation
 from .runtime.mapped import ON_ERROR, mapped
 from .runtime.plan import ForkPlan
 from .runtime.preparation import refuse_in_unguarded_main
+from .runtime.rows import WorkerInfo
 from .runtime.tree import Branch
 from .runtime.waiter import Ticket
 from .session import Session
@@ -46,30 +42,13 @@ from .store.session_store import SessionStore
 if TYPE_CHECKING:
     from .bridge.server import BridgeServer
 
-__all__ = ["Pool", "WorkerInfo"]
+__all__ = ["Pool"]
 
 #: Items in flight for each worker in `Pool.map`, unless a window is given.
 _WINDOW_PER_WORKER = 4
 
 #: Seconds that the bridge's last replies may take, when every call has been answered.
 _FAREWELL = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A row of `Pool.workers`. ``rss`` in bytes, ``age`` in seconds since it was spawned."""
-
-    id: int
-    incarnation: int
-    pid: int | None
-    state: str
-    address: str | None
-    lane: str
-    tasks: int
-    rss: int | None
-    age: float | None
-    session_id: str | None
-    command: str | None
 
 
 class Pool:
@@ -86,7 +65,8 @@ class Pool:
 
     def __init__(self, adapter: type[Adapter] | str | None = None, **settings: Any) -> None:
         refuse_in_unguarded_main()
-        self.config = _configure(settings)
+        self.config = PoolConfig.of(settings)
+        _check_store(self.config.store)
         plan = ForkPlan.make(adapter, self.config)
         self._closed = False
         self._owner = os.getpid()
@@ -261,23 +241,7 @@ class Pool:
 
     def workers(self) -> list[WorkerInfo]:
         """A row per worker slot."""
-        return [self._row(row, incarnation) for row, incarnation in self._engine.workers()]
-
-    def _row(self, row: WorkerRow, incarnation: Incarnation | None) -> WorkerInfo:
-        waiter = self._engine.waiter_of(row.request_id)
-        return WorkerInfo(
-            id=row.worker_id,
-            incarnation=row.incarnation,
-            pid=row.pid,
-            state=row.state.name,
-            address=None if incarnation is None else incarnation.address,
-            lane="grpc",
-            tasks=row.tasks,
-            rss=None if incarnation is None else incarnation.rss(),
-            age=None if incarnation is None else time.monotonic() - incarnation.spawned_at,
-            session_id=None if waiter is None else waiter.ticket.session_id,
-            command=None if waiter is None else waiter.ticket.command,
-        )
+        return self._engine.rows()
 
     def tree(self) -> Branch:
         """What is supervised, with states and restarts; ``print`` shows it as a tree."""
@@ -459,17 +423,9 @@ class Pool:
         return server
 
 
-def _configure(settings: dict[str, Any]) -> PoolConfig:
-    known = {field.name for field in dataclasses.fields(PoolConfig)}
-    for name in settings:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"Pool has no setting {name!r}{hint}")
-    config = PoolConfig(**settings)
-    if not isinstance(config.store, (StoreConfig, SessionStore)):
-        raise ConfigError(f"store must be a StoreConfig or a SessionStore, not {config.store!r}")
-    return config
+def _check_store(store: object) -> None:
+    if not isinstance(store, (StoreConfig, SessionStore)):
+        raise ConfigError(f"store must be a StoreConfig or a SessionStore, not {store!r}")
 
 
 def _first(*values: float | None) -> float | None:

@@ -44,6 +44,7 @@ from .incarnation import ExitStatus, Incarnation
 from .measuring import Measuring
 from .pauses import watch_pauses
 from .plan import ForkPlan
+from .rows import WorkerInfo, row_of
 from .tree import Branch, worker_branch
 from .waiter import Grant, Waiter
 from .watcher import Watcher
@@ -201,6 +202,10 @@ class Engine:
                 for row in self._state.workers()
             ]
 
+    def rows(self) -> list[WorkerInfo]:
+        """What each worker does at this moment."""
+        return [row_of(*worker, self._waiter_of(worker[0].request_id)) for worker in self.workers()]
+
     def counters(self) -> Counters:
         with self._lock:
             return self._state.counters()
@@ -224,7 +229,7 @@ class Engine:
             ),
         )
 
-    def waiter_of(self, request_id: int | None) -> Waiter | None:
+    def _waiter_of(self, request_id: int | None) -> Waiter | None:
         return None if request_id is None else self._waiters.get(request_id)
 
     def tools(self) -> Mapping[str, ToolSpec] | None:
