@@ -156,8 +156,11 @@ cdef object raw_pinned(RawStore self, Look* look, uint64_t block, uint64_t lengt
 cdef Process raw_process_now(RawStore self):
     """This process's slot, shared by all handles of the segment; ``None`` without one."""
     cdef Process process = self.process
+    cdef Mapped mapped = self.mapped  # as files are read meanwhile, and others may close the store
     if process is not None and process.generation == fork_generation:
         return process
+    if self.closed:
+        raise _faults.closed()
     if self.locked:
         return None
     if not self.locks.claiming.acquire(False):
@@ -165,8 +168,10 @@ cdef Process raw_process_now(RawStore self):
     try:
         process = self.locks.process
         if process is None or process.generation != fork_generation:
-            process = claim_process(self.mapped, self.locks)
+            process = claim_process(mapped, self.locks)
             self.locks.process = process
+        if self.closed:
+            raise _faults.closed()
         self.process = process
     finally:
         self.locks.claiming.release()

@@ -12,6 +12,8 @@ cdef extern from *:
 cdef enum:
     HAZARD_WORDS = (L_HAZARD_COUNT + 63) // 64
 
+_OBTAIN = _fcntl.LOCK_EX | _fcntl.LOCK_NB
+
 cdef uint64_t fork_generation = 0
 
 
@@ -228,6 +230,19 @@ def _started(pid):
         return 0
 
 
+cdef bint lock_process(object locks, int operation, uint64_t number) except -1:
+    """Try to lock a slot's byte, or let it go; whether that was done. `StoreClosed` if the store
+    was closed meanwhile."""
+    cdef int descriptor = locks.descriptor
+    if descriptor < 0:
+        raise _faults.closed()
+    try:
+        _fcntl.lockf(descriptor, operation, 1, L_PROCESS_LOCKS + number)
+    except OSError:
+        return False
+    return True
+
+
 cdef Process claim_process(Mapped mapped, object locks):
     """A slot for this process, after whoever died in it; ``None`` if all are taken."""
     cdef Store* store = &mapped.store
@@ -237,17 +252,13 @@ cdef Process claim_process(Mapped mapped, object locks):
     cdef uint64_t started = _started(pid)
     for number in range(<uint64_t>L_PROCESS_COUNT):
         base = L_PROCESSES + number * L_PROCESS_WORDS
-        try:
-            _fcntl.lockf(
-                locks.descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB, 1, L_PROCESS_LOCKS + number
-            )
-        except OSError:
+        if not lock_process(locks, _OBTAIN, number):
             continue
         if peek(store, base + L_P_STATE) and not recover_process(mapped, number):
-            _fcntl.lockf(locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number)
+            lock_process(locks, _fcntl.LOCK_UN, number)
             continue
         if store_reserve(store.file, 8 * base, 8 * L_PROCESS_WORDS) != 0:
-            _fcntl.lockf(locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number)
+            lock_process(locks, _fcntl.LOCK_UN, number)
             return None
         poke(store, base + L_P_PID, pid)
         poke(store, base + L_P_STARTED, started)

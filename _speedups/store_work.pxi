@@ -165,22 +165,12 @@ cdef int raw_collect(RawStore self) except -1:
             continue
         if not peek(store, L_PROCESSES + number * L_PROCESS_WORDS + L_P_STATE):
             continue
-        try:
-            _fcntl.lockf(
-                self.locks.descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB, 1,
-                L_PROCESS_LOCKS + number
-            )
-        except OSError:
-            if self.closed:
-                raise _faults.closed() from None
+        if not lock_process(self.locks, _OBTAIN, number):
             continue  # alive
         try:
             gone += recover_process(mapped, number)
         finally:
-            if not self.closed:
-                _fcntl.lockf(
-                    self.locks.descriptor, _fcntl.LOCK_UN, 1, L_PROCESS_LOCKS + number
-                )
+            lock_process(self.locks, _fcntl.LOCK_UN, number)
     return gone
 
 

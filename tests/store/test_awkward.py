@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -342,6 +343,31 @@ def test_every_call_of_a_closed_store_says_so() -> None:
     for call in calls:
         with pytest.raises(StoreClosed):
             call()
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["the last user", "one of two"])
+@pytest.mark.parametrize("kind", ["allocate", "read"])
+@compiled
+def test_a_store_closed_while_a_process_takes_its_slot_says_so(kind: str, alone: bool) -> None:
+    """Taking a slot reads files, which lets other threads run."""
+    other = small_store()
+    other.create_session("s")
+    other.register_variable("s", "x", "bytes", bytes(1 << 16))
+    store = SessionStore.attach(map(os.dup, other.descriptors()), other.config)
+    store._raw.after_fork()
+    store._locks.process = None
+    if alone:
+        other.close()
+
+    real = _accel.speedups._started
+
+    def started(pid: int) -> int:
+        store.close()
+        return real(pid)
+
+    with mock.patch.object(_accel.speedups, "_started", started), pytest.raises(StoreClosed):
+        store.allocate((1 << 16,), "u1") if kind == "allocate" else store.get_value("s", "x")
+    other.close()
 
 
 def test_close_waits_for_whoever_holds_everything(store: SessionStore) -> None:
