@@ -288,14 +288,15 @@ class Storm:
 
     def _choose_probes(self) -> list[str]:
         stripe_of = {name: self._store._keys.place(name).stripe for name in (*SESSIONS, LEDGER)}
-        missing, found = set(stripe_of.values()), []
+        missing = set(stripe_of.values())
+        found: dict[int, str] = {}  # by stripe, of which none may have two
         for name in (f"probe{number}" for number in itertools.count()):
             stripe = self._store._keys.place(name).stripe
-            if stripe in missing or not missing:
-                found.append(name)
+            if (stripe in missing or not missing) and stripe not in found:
+                found[stripe] = name
                 missing.discard(stripe)
             if not missing and len(found) >= len(SESSIONS) + MORE_PROBES:
-                return found
+                return list(found.values())
         raise AssertionError
 
     def _spawn(self, place: int) -> None:
@@ -428,9 +429,10 @@ class Storm:
         for session in self._store.list_sessions():
             if session.id in (LEDGER, *self._probes):
                 continue
-            for variable in self._store.list_variables(session.id):
-                assert_whole(variable.value)
-            self._store.delete_session(session.id)
+            with contextlib.suppress(SessionNotFound):  # it expires in this moment
+                for variable in self._store.list_variables(session.id):
+                    assert_whole(variable.value)
+                self._store.delete_session(session.id)
         for name in self._store.list_programs(None):
             self._store.delete_program(None, name)
         self._store.cleanup_expired_sessions()
