@@ -182,9 +182,15 @@ def same(one: Any, other: Any) -> bool:
     for kinds, facts in _FACTS:
         if isinstance(one, kinds):
             return all(map(same, facts(one), facts(other)))
+    if isinstance(one, (set, frozenset)):  # two NaN are not equal, so not found either
+        return sorted(map(_told, one)) == sorted(map(_told, other))
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
+
+
+def _told(member: Any) -> tuple[str, str]:
+    return type(member).__name__, repr(member)
 
 
 #: What two values of a kind have to have in common; of these, too, every bit counts.
