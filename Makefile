@@ -78,14 +78,15 @@ docs: develop
 test: lint
 ifeq ($(SWITCH),no)
 	@echo 'SNAKEPIT_MP_BUILD_EXTENSION=no: only the pure suite runs.'
+	$(PYTEST)
 else
 	@if $(BIN)/python -c 'import snakepit_mp._speedups'; then \
-		SNAKEPIT_MP_IMPL=c $(PYTEST); \
+		SNAKEPIT_MP_IMPL=c $(PYTEST) && SNAKEPIT_MP_IMPL=python $(PYTEST) -m 'not either_twin'; \
 	else \
 		echo 'The compiled part could not be built here: only the pure suite runs.'; \
+		SNAKEPIT_MP_IMPL=python $(PYTEST); \
 	fi
 endif
-	SNAKEPIT_MP_IMPL=python $(PYTEST)
 	$(PYTEST) benchmarks --benchmark-disable
 
 # Mixed work under a killer, for as many seconds as SOAK says.

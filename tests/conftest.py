@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+from pathlib import Path
+
+import pytest
 
 from snakepit_mp import _accel
 
@@ -16,6 +19,40 @@ pytest_plugins = [
     "fix_worker",
     "fix_bridge",
 ]
+
+#: No twin has a part in what these are about: where both suites run, one of them is enough.
+EITHER_TWIN = (
+    "core/",
+    "runtime/",
+    "test_imports.py",
+    "test_packaging.py",
+    *(
+        f"integration/test_{name}.py"
+        for name in (
+            "affinity",
+            "awkward_moments",
+            "breaker",
+            "diagnosis",
+            "ends",
+            "logs",
+            "orphans",
+            "recovery",
+            "recycling",
+            "shutdown",
+            "start_failures",
+            "tree",
+        )
+    ),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            path = item.path.relative_to(here).as_posix()
+            if path.startswith(EITHER_TWIN):
+                item.add_marker("either_twin")
 
 
 def pytest_report_header() -> str:

@@ -9,18 +9,13 @@ import subprocess
 import sys
 import time
 import uuid
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 from fix_timeouts import scaled
 
-from snakepit_mp import _accel
-
-# The second suite, which runs where there is a compiled twin as well, repeats only some.
-_SECOND = _accel.implementation == "python" and find_spec("snakepit_mp._speedups") is not None
-_ROUNDS = 10 if _SECOND else 50
+_ROUNDS = 50
 _MARK = "SNAKEPIT_MP_TEST_APPLICATION"
 _APPLICATION = Path(__file__).parent.parent / "isolated" / "busy_application.py"
 
