@@ -29,6 +29,7 @@ from .lanes.waits import wait_for
 from .runtime.calls import Calls
 from .runtime.cleanup import SocketDirectory
 from .runtime.commands import Command, Commands
+from .runtime.components import component_branch
 from .runtime.engine import Engine
 from .runtime.mapped import ON_ERROR, mapped
 from .runtime.plan import ForkPlan
@@ -85,6 +86,8 @@ class Pool:
                 on_end=functools.partial(_clear_away, self._bridge, owned, self._directory),
             )
             undo.callback(self._engine.discard)
+            if self._bridge is not None:
+                self._engine.supervise("bridge", self._bridge)
             tools = plan.known_tools(adapter)
             if tools is not None:
                 self._engine.learn_tools(tools)
@@ -245,11 +248,21 @@ class Pool:
 
     def tree(self) -> Branch:
         """What is supervised, with states and restarts; ``print`` shows it as a tree."""
-        bridge = Branch("bridge", "none" if self._bridge is None else f"at {self._bridge.target}")
+        bridge = Branch("bridge", "none")
+        if self._bridge is not None:
+            state = "running" if self._bridge.failure() is None else "failed"
+            at = f"at {self._bridge.target}"
+            bridge = component_branch(
+                "bridge", "ended" if self._closed else state, self._bridge.life, at
+            )
+        sweeper = self._store.janitor
+        janitor = Branch("janitor", "none")
+        if sweeper is not None:
+            janitor = component_branch("janitor", "running", sweeper.life)
         return Branch(
             f"pool {self.config.name!r}",
             "closed" if self._closed else "open",
-            children=(bridge, *self._engine.tree()),
+            children=(bridge, janitor, *self._engine.tree()),
         )
 
     def stats(self) -> Counters:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from ..adapter import ToolSpec
 from ..errors import ConfigError
 from ..store.session_store import SessionStore
+from ..telemetry.life import Life
 from . import snakepit_bridge_pb2 as pb
 from . import snakepit_bridge_pb2_grpc as pb_grpc
 from .health import HealthServicer
@@ -71,11 +72,34 @@ class BridgeServer:
         self._threads = DaemonThreads(most_tool_calls + _OTHER_THREADS, "snakepit_mp-bridge")
         self._running: tuple[grpc.Server, HealthServicer] | None = None
         self._stopping = threading.Lock()
+        self._stopped = False
+        self.life = Life()
         #: What clients connect to; ``None`` before `start`.
         self.target: str | None = None
 
     def start(self) -> str:
         """Serve, and return what clients connect to. `ConfigError` if the address is taken."""
+        self._running, port = self._serve(self._address)
+        host, _, number = self._address.rpartition(":")
+        self.target = f"{host}:{port}" if number == "0" else self._address
+        return self.target
+
+    def failure(self) -> BaseException | None:
+        """Why clients are not served any more; ``None`` while they are, or need not be."""
+        with self._stopping:
+            if self._stopped or self._running is None:
+                return None
+            serves = self._running[0].wait_for_termination(timeout=0)  # whether that took too long
+        return None if serves else RuntimeError(f"the server at {self.target} has ended")
+
+    def start_again(self) -> None:
+        """Serve once more where clients expect it, after a `failure`."""
+        with self._stopping:
+            if not self._stopped and self.target is not None:
+                self._running = None  # gives the address back
+                self._running, _ = self._serve(self.target)
+
+    def _serve(self, address: str) -> tuple[tuple[grpc.Server, HealthServicer], int]:
         server = grpc.server(cast("ThreadPoolExecutor", self._threads), options=_OPTIONS)
         health_servicer = HealthServicer((_SERVICE,))
         pb_grpc.add_BridgeServiceServicer_to_server(self._servicer, server)
@@ -83,16 +107,13 @@ class BridgeServer:
         names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
-            port = server.add_insecure_port(self._address)
+            port = server.add_insecure_port(address)
         except RuntimeError as error:
             server.start()  # gRPC gives back what a server holds only if it has run
             server.stop(None)
-            raise ConfigError(f"the bridge cannot listen on {self._address!r}: {error}") from error
+            raise ConfigError(f"the bridge cannot listen on {address!r}: {error}") from error
         server.start()
-        self._running = server, health_servicer
-        host, _, number = self._address.rpartition(":")
-        self.target = f"{host}:{port}" if number == "0" else self._address
-        return self.target
+        return (server, health_servicer), port
 
     def stop(self, grace: float | None = None) -> None:
         """Take no more calls, wait for those in hand, after ``grace`` seconds cut them off.
@@ -101,6 +122,7 @@ class BridgeServer:
         tool goes on until its own end, or the pool's. A second call does nothing.
         """
         with self._stopping:
+            self._stopped = True
             if self._running is None:
                 return
             server, health_servicer = self._running

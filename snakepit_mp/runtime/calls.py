@@ -18,6 +18,7 @@ from ..errors import CodecError
 from ..lanes import envelope
 from ..lanes.envelope import Kind, Reply
 from ..lanes.lane import FrameStream, LaneBroken, LaneTimeout
+from ..telemetry.logs import logger
 from .engine import Engine
 from .waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket, Waiter
 from .watcher import Timer
@@ -177,7 +178,13 @@ class Calls:
         if isinstance(reply, LaneBroken):
             self._broke(waiter.ticket, grant)
             return
-        if self._replied_finally(waiter, grant, reply):
+        try:
+            final = self._replied_finally(waiter, grant, reply)
+        except CodecError as error:  # a worker that talks nonsense, in a thread of the lane
+            logger.error("worker %d sent what is no reply: %s", grant.worker_id, error)
+            self._broke(waiter.ticket, grant)
+            return
+        if final:
             waiter.answered(reply)
 
     # -- stream ------------------------------------------------------------------------

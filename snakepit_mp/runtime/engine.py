@@ -28,6 +28,7 @@ from ..lanes.waits import wait_for
 from ..telemetry.logs import logger
 from .callbacks import CallbackThread
 from .cleanup import SocketDirectory, end_at_exit
+from .components import Component, Components, component_branch
 from .diagnosis import Deathbook, explained
 from .forkserver import (
     Exited,
@@ -96,6 +97,8 @@ class Engine:
         self.watcher = Watcher(f"snakepit-mp-{config.name}", self.abort)
         self.callbacks = CallbackThread(f"snakepit-mp-{config.name}-callbacks")
         self.deathbook = Deathbook(self.watcher)
+        self._components = Components(self.watcher, config.restart, _jitter)
+        self.supervise("callbacks thread", self.callbacks)
         self._waiters: dict[int, Waiter] = {}
         self._workers = Workers(
             config,
@@ -138,8 +141,13 @@ class Engine:
 
     # -- what the pool asks ------------------------------------------------------------
 
+    def supervise(self, name: str, component: Component) -> None:
+        """Look after something that has a thread; before `start`."""
+        self._components.add(name, component)
+
     def start(self) -> None:
         self.watcher.start()
+        self._components.begin()
         end_at_exit(self)
         Heartbeat(self.watcher, self._workers.all, self.handle).begin()
         if self.config.max_worker_rss is not None:
@@ -218,7 +226,9 @@ class Engine:
         workers = tuple(worker_branch(*worker) for worker in self.workers())
         return (
             Branch("watcher", "running" if self.watcher.alive else "ended"),
-            Branch("callbacks", "running" if self.callbacks.alive else "idle"),
+            component_branch(
+                "callbacks", "running" if self.callbacks.alive else "idle", self.callbacks.life
+            ),
             Branch(
                 "fork server",
                 state.name,
@@ -293,7 +303,7 @@ class Engine:
         self.watcher.watch(server.channel.fileno(), speaks)
         self.watcher.watch(server.pidfd, gone)
         paused = functools.partial(self._server_paused, server)
-        watch_pauses(server.pid, lambda: self.watcher.call(paused))
+        watch_pauses(server.pid, lambda: self.watcher.call(paused), self.abort)
         self.handle(events.ForkServerStarted(generation))
 
     def _stop_fork_server(self, instruction: instructions.StopForkServer) -> None:

@@ -11,14 +11,23 @@ from .kernel import ON_LINUX
 __all__ = ["watch_pauses"]
 
 
-def watch_pauses(pid: int, paused: Callable[[], None]) -> None:
+def watch_pauses(
+    pid: int, paused: Callable[[], None], failed: Callable[[BaseException], object]
+) -> None:
     """Call ``paused``, in a thread of its own, whenever the child ``pid`` is stopped.
 
-    The thread ends with the child. Only on Linux, where one can wait without reaping.
+    The thread ends with the child; ``failed`` gets what ended it otherwise. Only on Linux, where one can wait without reaping.
     """
     if ON_LINUX:
         name = f"snakepit-mp-pauses-of-{pid}"
-        threading.Thread(target=_watch, args=(pid, paused), name=name, daemon=True).start()
+        threading.Thread(target=_live, args=(pid, paused, failed), name=name, daemon=True).start()
+
+
+def _live(pid: int, paused: Callable[[], None], failed: Callable[[BaseException], object]) -> None:
+    try:
+        _watch(pid, paused)
+    except BaseException as error:  # noqa: BLE001 - told to whom it concerns
+        failed(error)
 
 
 def _watch(pid: int, paused: Callable[[], None]) -> None:

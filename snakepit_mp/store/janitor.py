@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..errors import StoreBusy, StoreClosed, StoreError, StoreFull
+from ..telemetry.life import Life
 from ..telemetry.logs import logger
 from .layout import STRIPE_COUNT
 from .raw_store import PyRawStore
@@ -19,6 +20,9 @@ _T = TypeVar("_T")
 
 #: Seconds that the search for room in a full store may take.
 _ROOM_BUDGET = 0.5
+
+#: Seconds until the next try, at most, of a janitor that fails again and again.
+_LONGEST_PAUSE = 30.0
 
 
 class Sweeper:
@@ -68,7 +72,8 @@ class Janitor:
     """Calls ``sweep`` every ``interval`` seconds, in a daemon thread, until stopped.
 
     Of all processes that have one for the same store the one that ``leads`` does it; it asks
-    at every turn, so that another takes over when that one is gone.
+    at every turn, so that another takes over when that one is gone. An error is logged and tried
+    again, each time after a longer pause: meanwhile what has expired is as good as gone as well.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Janitor:
         self._sweep = sweep
         self._leads = leads
         self._interval = interval
+        self.life = Life()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="snakepit_mp-janitor", daemon=True)
         self._thread.start()
@@ -90,11 +96,17 @@ class Janitor:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval):
+        pause = self._interval
+        while not self._stopping.wait(pause):
             try:
                 if self._leads():
                     self._sweep()
+                pause = self._interval
             except StoreBusy as error:  # the others are swept next time
                 logger.warning("the sweep for expired sessions was cut short: %s", error)
             except StoreClosed:
                 return
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody has to sweep
+                pause = max(self._interval, min(2 * pause, _LONGEST_PAUSE))
+                self.life.restarted(error)
+                logger.exception("the janitor failed, and begins again in %.3g s", pause)

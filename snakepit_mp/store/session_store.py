@@ -99,7 +99,8 @@ class SessionStore:
         self._changes = Changes(self._raw, self._keys, self._sweeper)
         self._programs = Programs(self._raw, self._keys, self._sweeper)
         self._dumps = Dumps(self._raw, segment, self._keys, self._sweeper)
-        self._janitor: Janitor | None = None
+        #: Of `start_sweeping`, where that was called.
+        self.janitor: Janitor | None = None
         self._frozen: int | None = None
 
     # Processes.
@@ -112,7 +113,7 @@ class SessionStore:
     def after_fork(self) -> None:
         """Drop what belongs to threads of the parent; the first call in a forked process."""
         self._raw.after_fork()
-        self._janitor = None
+        self.janitor = None
 
     def start_sweeping(self) -> None:
         """Remove expired sessions every ``sweep_interval`` seconds, in a thread, until `close`.
@@ -122,13 +123,13 @@ class SessionStore:
         one store, one sweeps, and another takes over when it is gone.
         """
         self._segment.require_open()
-        if self._janitor is None:
+        if self.janitor is None:
             sweep = functools.partial(self._sweeper.sweep, _SWEEP_BUDGET)
-            self._janitor = Janitor(sweep, self.config.sweep_interval, self._locks.leads)
+            self.janitor = Janitor(sweep, self.config.sweep_interval, self._locks.leads)
 
     def close(self) -> None:
         """Leave the store; other processes keep it. A second call does nothing."""
-        janitor, self._janitor = self._janitor, None
+        janitor, self.janitor = self.janitor, None
         if janitor is not None:
             janitor.stop()
             self._locks.resign()  # also where this process has another handle

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -123,13 +124,20 @@ def _note_session(boot: WorkerBoot, session_id: str) -> None:
 
 def _listen(channel: socket.socket, executor: Executor) -> None:
     """Obey the application; leave without a word when it is gone."""
-    while (frame := recv_frame(channel)) is not None:
-        command = codec.decode(frame[0])["command"]
-        if command == "stop":
-            executor.stop()
-        elif command == "ping":
-            _tell(channel, {"event": "pong"})
-    os._exit(0)
+    try:
+        while (frame := recv_frame(channel)) is not None:
+            command = codec.decode(frame[0])["command"]
+            if command == "stop":
+                executor.stop()
+            elif command == "ping":
+                _tell(channel, {"event": "pong"})
+        os._exit(0)
+    except ConnectionError:
+        os._exit(0)  # the application is gone
+    except BaseException:  # noqa: BLE001 - a worker that is deaf is better dead
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 # The listener and the main thread both tell.

@@ -35,10 +35,11 @@ def test_pool_shows_components_and_workers(make_pool, gate: Gate):
 
     tree = pool.tree()
 
-    bridge, watcher, callbacks, server = tree.children
-    assert (tree.state, bridge.state, watcher.state, callbacks.state) == (
+    bridge, janitor, watcher, callbacks, server = tree.children
+    assert (tree.state, bridge.state, janitor.state, watcher.state, callbacks.state) == (
         "open",
         "none",
+        "running",
         "running",
         "idle",
     )
@@ -60,5 +61,5 @@ def test_closed_pool_shows_that_all_has_ended(fresh_pool: Pool):
     tree = fresh_pool.tree()
 
     assert tree.state == "closed"
-    until(lambda: fresh_pool.tree().children[1].state == "ended")
-    assert {worker.state for worker in tree.children[3].children} == {"STOPPED"}
+    until(lambda: fresh_pool.tree().children[2].state == "ended")
+    assert {worker.state for worker in tree.children[4].children} == {"STOPPED"}

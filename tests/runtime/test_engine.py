@@ -6,7 +6,7 @@ import pytest
 from fix_pool import Gate
 from fix_timeouts import scaled
 
-from snakepit_mp.errors import PoolClosed, PoolError
+from snakepit_mp.errors import PoolClosed, PoolError, WorkerDied
 
 
 class Bug(Exception):
@@ -51,3 +51,23 @@ def test_error_in_the_watcher_ends_every_call_and_the_pool(make_pool, gate: Gate
     assert isinstance(error, PoolError)
     assert isinstance(error.__cause__, Bug)
     pool.shutdown()
+
+
+def test_reply_that_is_none_costs_its_worker_and_its_call(make_pool, caplog):
+    """It comes in a thread of the lane, where nobody would see an exception."""
+    pool = make_pool(workers=1)
+    incarnation = pool._engine._workers.all()[0]
+    begin = incarnation.lane.begin
+
+    def garbled(frame, done):
+        begin(frame, lambda reply: done(b"nonsense"))
+
+    incarnation.lane.begin = garbled
+    future = pool.submit("add", (1, 2))
+
+    error = future.exception(scaled(10))
+    assert isinstance(error, WorkerDied)
+    assert error.entered
+    assert "sent what is no reply" in caplog.text
+    assert pool.execute("add", (1, 2)) == 3
+    assert pool.workers()[0].incarnation == 2

@@ -77,7 +77,7 @@ def test_a_forked_process_does_not_sweep() -> None:
 
         def child() -> None:
             store.after_fork()
-            assert store._janitor is None
+            assert store.janitor is None
             store.close()
 
         assert in_child(child) == 0
@@ -122,3 +122,27 @@ def test_who_stops_sweeping_lets_another_lead() -> None:
         assert swept.wait(scaled(5))
         other.close()  # this process still has the file of locks
         assert in_child(lambda: expect(store._locks.leads())) == 0
+
+
+def test_an_error_is_logged_and_the_sweeping_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    with small_store(sweep_interval=0.001) as store:
+        sweep, failed, swept = store._sweeper.sweep, threading.Event(), threading.Event()
+
+        def fail_once(budget: float) -> int:
+            if not failed.is_set():
+                failed.set()
+                raise ZeroDivisionError("sweeping failed")
+            removed = sweep(budget)
+            if removed:
+                swept.set()
+            return removed
+
+        store._sweeper.sweep = fail_once  # type: ignore[method-assign]
+        with caplog.at_level(logging.ERROR, logger="snakepit_mp"):
+            store.start_sweeping()
+            assert failed.wait(scaled(5))
+            store.create_session("s", ttl=0.001)
+            assert swept.wait(scaled(5))
+        assert store.janitor is not None
+        assert store.janitor.life.restarts == 1
+    assert "ZeroDivisionError: sweeping failed" in caplog.text

@@ -13,6 +13,7 @@ from fix_pool import until
 
 from snakepit_mp.errors import RemoteError
 from snakepit_mp.lanes.envelope import Call, Kind, decode_reply, encode_call, frame
+from snakepit_mp.lanes.frames import send_frame
 from snakepit_mp.lanes.grpc import GrpcLane
 from snakepit_mp.lanes.status import Phase
 
@@ -123,6 +124,14 @@ def test_it_leaves_at_once_when_the_application_lets_go(diary, application, tmp_
             assert wait_readable(worker.pidfd)
     assert application.exited(worker) == (0, None)
     assert read()[2:] == ["waiting"]
+
+
+def test_it_ends_when_it_cannot_hear_any_more(diary, application):
+    """Deaf, it would be idle for ever: neither stopped nor asked how it is."""
+    worker, _ = diary
+    send_frame(worker.channel, b"nonsense")
+    assert wait_readable(worker.pidfd)
+    assert application.exited(worker) == (1, None)
 
 
 def test_ctrl_c_is_the_applications_business(diary):

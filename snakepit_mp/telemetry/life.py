@@ -1,0 +1,23 @@
+"""How has a component fared that is a thread? What it tells of itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+__all__ = ["Life"]
+
+
+@dataclass(slots=True)
+class Life:
+    """``since``: when it was started last, on `time.monotonic`; ``error``: what ended it last."""
+
+    restarts: int = 0
+    since: float = field(default_factory=time.monotonic)
+    error: BaseException | None = None
+
+    def restarted(self, error: BaseException) -> None:
+        """It had failed, and works again, or is about to."""
+        self.restarts += 1
+        self.since = time.monotonic()
+        self.error = error
