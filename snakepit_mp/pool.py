@@ -39,6 +39,8 @@ from .runtime.tree import Branch
 from .runtime.waiter import Ticket
 from .session import Session
 from .store.session_store import SessionStore
+from .telemetry.events import TelemetryEvent
+from .telemetry.hub import EventHub, Subscription
 
 if TYPE_CHECKING:
     from .bridge.server import BridgeServer
@@ -78,12 +80,18 @@ class Pool:
             self._bridge = self._open_bridge()
             if self._bridge is not None:
                 undo.callback(self._bridge.stop, 0)
+            hub = EventHub(f"snakepit-mp-{self.config.name}")
+            self._store.announcers.add(hub)
+            undo.callback(self._store.announcers.remove, hub)
             self._engine = Engine(
                 self.config,
                 plan.with_directory(self._directory.path),
                 self._store.descriptors(),
                 self._directory,
-                on_end=functools.partial(_clear_away, self._bridge, owned, self._directory),
+                hub,
+                on_end=functools.partial(
+                    _clear_away, self._bridge, self._store, owned, self._directory, hub
+                ),
             )
             undo.callback(self._engine.discard)
             if self._bridge is not None:
@@ -98,15 +106,15 @@ class Pool:
         self._abandon = weakref.finalize(self, _abandon, self._engine)
         self._abandon.atexit = False  # the engine sees to that itself
 
-    def _open_store(self, undo: ExitStack) -> SessionStore | None:
-        """Set the store; the one to be closed with the pool, if it is the pool's own."""
+    def _open_store(self, undo: ExitStack) -> bool:
+        """Set the store; whether it is the pool's own, and to be closed with it."""
         if isinstance(self.config.store, SessionStore):
             self._store = self.config.store
-            return None
+            return False
         self._store = SessionStore(self.config.store)
         undo.callback(self._store.close)
         self._store.start_sweeping()
-        return self._store
+        return True
 
     # -- calls -------------------------------------------------------------------------
 
@@ -291,6 +299,22 @@ class Pool:
         if not came:
             raise TimeoutError(f"{workers} workers were not ready within {timeout} s")
 
+    def subscribe(
+        self, callback: Callable[[TelemetryEvent], object], *kinds: type[TelemetryEvent]
+    ) -> Subscription:
+        """Call ``callback`` with every later event of these kinds, default all, in a thread.
+
+        The events are those of `snakepit_mp.telemetry.events`, in the order in which they were
+        decided. What the callback raises is logged; while it blocks, up to 10,000 events wait for
+        it, and of more the oldest are dropped. It ends with the pool, or with
+        `Subscription.close`.
+        """
+        self._check_open()
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, TelemetryEvent)):
+                raise ConfigError(f"subscribe(): {kind!r} is no class of events")
+        return self._engine.hub.subscribe(callback, kinds)
+
     def restart(self) -> None:
         """Start again what the pool has given up: workers and fork server after FAILED.
 
@@ -446,13 +470,19 @@ def _first(*values: float | None) -> float | None:
 
 
 def _clear_away(
-    bridge: BridgeServer | None, store: SessionStore | None, directory: SocketDirectory
+    bridge: BridgeServer | None,
+    store: SessionStore,
+    owned: bool,
+    directory: SocketDirectory,
+    hub: EventHub,
 ) -> None:
     if bridge is not None:
         bridge.stop(_FAREWELL)
-    if store is not None:
+    store.announcers.remove(hub)
+    if owned:
         store.close()
     directory.remove()
+    hub.close()
 
 
 def _abandon(engine: Engine) -> None:

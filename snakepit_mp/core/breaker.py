@@ -13,6 +13,7 @@ from collections.abc import Callable
 from enum import StrEnum, auto
 
 from ..config import BreakerPolicy
+from ..telemetry.events import Announcer, BreakerStateChanged
 
 __all__ = ["BreakerState", "Breakers", "CircuitBreaker"]
 
@@ -28,10 +29,14 @@ class BreakerState(StrEnum):
 class CircuitBreaker:
     """The breaker of one tool."""
 
-    __slots__ = ("_failures", "_opened_at", "_policy", "_probe", "state")
+    __slots__ = ("_announcer", "_failures", "_opened_at", "_policy", "_probe", "_tool", "state")
 
-    def __init__(self, policy: BreakerPolicy) -> None:
+    def __init__(
+        self, policy: BreakerPolicy, tool: str = "", announcer: Announcer | None = None
+    ) -> None:
         self._policy = policy
+        self._tool = tool
+        self._announcer = announcer or Announcer()
         self._failures: deque[float] = deque()
         self._opened_at = 0.0
         self._probe = 0
@@ -50,7 +55,7 @@ class CircuitBreaker:
         if self.state is BreakerState.OPEN and left > 0:
             return left
         # The time has come; or the probe before has ended without telling anything.
-        self.state = BreakerState.HALF_OPEN
+        self._become(BreakerState.HALF_OPEN)
         self._probe = request_id
         return None
 
@@ -60,7 +65,7 @@ class CircuitBreaker:
             if failed:
                 self._open(now)
             else:
-                self.state = BreakerState.CLOSED
+                self._become(BreakerState.CLOSED)
                 self._failures.clear()
         elif self.state is BreakerState.CLOSED:
             self._count(now, failed=failed)
@@ -75,8 +80,13 @@ class CircuitBreaker:
         if len(self._failures) >= self._policy.failures:
             self._open(now)
 
+    def _become(self, state: BreakerState) -> None:
+        before, self.state = self.state, state
+        if self._announcer.active:
+            self._announcer.publish(BreakerStateChanged(self._tool, str(before), str(state)))
+
     def _open(self, now: float) -> None:
-        self.state = BreakerState.OPEN
+        self._become(BreakerState.OPEN)
         self._opened_at = now
         self._failures.clear()
 
@@ -84,15 +94,16 @@ class CircuitBreaker:
 class Breakers:
     """A breaker for each tool, where there is a policy."""
 
-    def __init__(self, policy: BreakerPolicy | None) -> None:
+    def __init__(self, policy: BreakerPolicy | None, announcer: Announcer | None = None) -> None:
         self._policy = policy
+        self._announcer = announcer
         self._by_tool: dict[str, CircuitBreaker] = {}
 
     def of(self, tool: str | None) -> CircuitBreaker | None:
         if self._policy is None or tool is None:
             return None
         if tool not in self._by_tool:
-            self._by_tool[tool] = CircuitBreaker(self._policy)
+            self._by_tool[tool] = CircuitBreaker(self._policy, tool, self._announcer)
         return self._by_tool[tool]
 
     def states(self) -> dict[str, BreakerState]:

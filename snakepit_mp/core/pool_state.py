@@ -55,6 +55,7 @@ from ..errors import (
     TaskTimeout,
     WorkerStartError,
 )
+from ..telemetry.events import Announcer, ForkServerStateChanged, PoolStopped
 from .breaker import Breakers
 from .events import (
     AttemptFailed,
@@ -112,9 +113,11 @@ class PoolState:
         jitter: Callable[[], float],
         breaker: BreakerPolicy | None = None,
         limits: WorkerLimits | None = None,
+        announcer: Announcer | None = None,
     ) -> None:
-        self._breakers = Breakers(breaker)
-        self._requests = Requests(queue_size, on_full, poison_after, jitter)
+        self._announcer = announcer = announcer or Announcer()
+        self._breakers = Breakers(breaker, announcer)
+        self._requests = Requests(queue_size, on_full, poison_after, jitter, announcer)
         self._supervisor = Supervisor(
             workers,
             restart,
@@ -123,6 +126,7 @@ class PoolState:
             grace,
             needed=self._needed,
             limits=limits or WorkerLimits(),
+            announcer=announcer,
         )
         self._started = False
         self._closing = False
@@ -189,9 +193,18 @@ class PoolState:
         self._story.append((now, event, verdict))
         if verdict is Verdict.LATE:
             return []
+        before = self._supervisor.server.state
         instructions = _reaction(event)(self, event, now)
         self._settle(instructions, now)
+        if self._announcer.active:
+            self._announce_server(before)
         return instructions
+
+    def _announce_server(self, before: ForkServerState) -> None:
+        server = self._supervisor.server
+        if server.state is not before:
+            change = ForkServerStateChanged(server.generation, before.name, server.state.name)
+            self._announcer.publish(change)
 
     def _judge(self, event: Event) -> Verdict:
         if isinstance(event, PoolStarted):
@@ -276,7 +289,7 @@ class PoolState:
         if event.request_id not in self._requests.open:
             return instructions  # it was answered before its tool had ended
         self._record(event.request_id, now, failed=event.failed)
-        return instructions + self._requests.complete(event.request_id)
+        return instructions + self._requests.complete(event.request_id, failed=event.failed)
 
     def _release(self, event: RequestCompleted | AttemptFailed) -> list[Instruction]:
         if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
@@ -397,6 +410,8 @@ class PoolState:
         if not self._supervisor.all_over:
             return []
         self._reported = True
+        if self._announcer.active:
+            self._announcer.publish(PoolStopped())
         return [*self._supervisor.server.end(), ReportStopped()]
 
     def _needed(self) -> bool:

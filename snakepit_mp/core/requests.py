@@ -25,7 +25,9 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 
-from ..errors import PoolSaturated, QueueTimeout, TaskTimeout
+from ..errors import PoisonTaskError, PoolSaturated, QueueTimeout, TaskTimeout, WorkerDied
+from ..telemetry import events as telemetry
+from ..telemetry.events import Announcer
 from .dispatch import Line
 from .events import Phase, Request, RetryDue
 from .instructions import (
@@ -69,8 +71,14 @@ class Requests:
     """All open requests, and true counts of the others."""
 
     def __init__(
-        self, queue_size: int, on_full: str, poison_after: int, jitter: Callable[[], float]
+        self,
+        queue_size: int,
+        on_full: str,
+        poison_after: int,
+        jitter: Callable[[], float],
+        announcer: Announcer,
     ) -> None:
+        self._announcer = announcer
         self.line = Line(queue_size)
         self._backoff = RetryBackoff(jitter)
         self.open: dict[int, OpenRequest] = {}
@@ -96,31 +104,43 @@ class Requests:
             )
         self.submitted += 1
         self.open[request.request_id] = OpenRequest(request)
+        if self._announcer.active:
+            self._announcer.publish(telemetry.RequestSubmitted(*_named(request)))
         admitted = self.line.join(request.request_id)
         return [AdmitRequest(request.request_id)] if admitted else []
 
     def refuse(self, request: Request, failure: Failure) -> list[Instruction]:
         """Answer it without ever taking it in."""
         self.submitted += 1
-        self._count(failure)
+        self._count(request, failure)
         return [FailRequest(request.request_id, failure)]
 
     def grant(self, request_id: int, worker_id: int, incarnation: int) -> list[Instruction]:
         entry = self.open[request_id]
         entry.worker_id = worker_id
         entry.granted = True
+        if self._announcer.active:
+            self._announcer.publish(
+                telemetry.RequestStarted(
+                    *_named(entry.request), entry.attempt, worker_id, incarnation
+                )
+            )
         grant = GrantRequest(request_id, worker_id, incarnation, entry.attempt)
         return [grant, *self._leave_line(request_id)]
 
-    def complete(self, request_id: int) -> list[Instruction]:
+    def complete(self, request_id: int, *, failed: bool) -> list[Instruction]:
         """It has its answer; usually from a worker's hand, at times while it waits again."""
-        waits = self.open.pop(request_id).worker_id is None
+        entry = self.open.pop(request_id)
+        waits = entry.worker_id is None
         self.completed += 1
+        if self._announcer.active:
+            self._announcer.publish(telemetry.RequestCompleted(*_named(entry.request), failed))
         return self._leave_line(request_id) if waits else []
 
     def fail(self, request_id: int, failure: Failure) -> list[Instruction]:
-        waits = self.open.pop(request_id).worker_id is None
-        self._count(failure)
+        entry = self.open.pop(request_id)
+        waits = entry.worker_id is None
+        self._count(entry.request, failure)
         failed = FailRequest(request_id, failure)
         return [failed, *self._leave_line(request_id)] if waits else [failed]
 
@@ -156,6 +176,10 @@ class Requests:
         entry.worker_id = None
         entry.attempt += entered
         self.rerun += 1
+        if self._announcer.active:
+            self._announcer.publish(
+                telemetry.RequestRequeued(*_named(entry.request), entry.attempt)
+            )
         self.line.return_to_front(request_id)
         return []
 
@@ -164,7 +188,7 @@ class Requests:
         entry = self.open[request_id]
         if not entry.progressed and (retry := self._retry(entry, now)):
             return retry
-        return [DeliverReply(request_id), *self.complete(request_id)]
+        return [DeliverReply(request_id), *self.complete(request_id, failed=True)]
 
     def retry_due(self, request_id: int) -> list[Instruction]:
         self.open[request_id].delayed = False
@@ -183,6 +207,10 @@ class Requests:
         entry.delayed = True
         self.line.step_aside(request_id)
         self.retried += 1
+        if self._announcer.active:
+            self._announcer.publish(
+                telemetry.RetryScheduled(*_named(entry.request), entry.attempt, delay)
+            )
         return [StartTimer(delay, RetryDue(request_id, entry.attempt))]
 
     def progressed(self, request_id: int) -> list[Instruction]:
@@ -196,10 +224,23 @@ class Requests:
     def _leave_line(self, request_id: int) -> list[Instruction]:
         return [AdmitRequest(moved_up) for moved_up in self.line.leave(request_id)]
 
-    def _count(self, failure: Failure) -> None:
+    def _count(self, request: Request, failure: Failure) -> None:
+        if self._announcer.active:
+            self._announcer.publish(telemetry.RequestFailed(*_named(request), _name_of(failure)))
         if isinstance(failure, CancelledError):
             self.cancelled += 1
         elif isinstance(failure, (TaskTimeout, QueueTimeout)):
             self.timed_out += 1
         else:
             self.failed += 1
+
+
+def _named(request: Request) -> tuple[int, str | None, str | None]:
+    return request.request_id, request.tool, request.session_id
+
+
+def _name_of(failure: Failure) -> str:
+    """The class of what the caller gets."""
+    if isinstance(failure, Deaths):
+        return (PoisonTaskError if failure.poison else WorkerDied).__name__
+    return type(failure).__name__

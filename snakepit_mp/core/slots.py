@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..telemetry.events import Announcer, WorkerStateChanged
 from .events import (
     Event,
     RestartDue,
@@ -64,6 +65,7 @@ class Slot:
 
     worker_id: int
     intensity: RestartIntensity
+    announcer: Announcer = field(default_factory=Announcer)
     state: WorkerState = WorkerState.STOPPED
     current: Incarnation = field(default_factory=Incarnation)
     # Incarnations that we stopped waiting for before their fork was answered. If they come
@@ -81,7 +83,14 @@ class Slot:
         target = successor(self.state, type(event))
         if target is None:
             raise InvalidTransition(self.worker_id, self.state, event)
-        self.state = target
+        before, self.state = self.state, target
+        if self.announcer.active and target is not before:
+            current = self.current
+            self.announcer.publish(
+                WorkerStateChanged(
+                    self.worker_id, current.number, current.pid, before.name, target.name
+                )
+            )
 
     def judge(self, event: WorkerEvent) -> Verdict:
         if isinstance(event, RestartDue):

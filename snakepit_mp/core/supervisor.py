@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from ..config import RestartPolicy
 from ..errors import PoolError
+from ..telemetry.events import Announcer
 from .dispatch import IdleWorkers
 from .events import (
     AttemptFailed,
@@ -95,9 +96,12 @@ class Supervisor:
         grace: float,
         needed: Callable[[], bool],
         limits: WorkerLimits,
+        announcer: Announcer,
     ) -> None:
         spares = 1 if limits.any else 0
-        self.slots = [Slot(i, RestartIntensity(restart, jitter)) for i in range(workers + spares)]
+        self.slots = [
+            Slot(i, RestartIntensity(restart, jitter), announcer) for i in range(workers + spares)
+        ]
         self.recycling = Recycling(limits, self.slots, jitter)
         self.server = ForkServerRecord(RestartIntensity(restart, jitter))
         self.idle = IdleWorkers()

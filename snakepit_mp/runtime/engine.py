@@ -25,6 +25,8 @@ from ..core.pool_state import Counters, PoolState, WorkerRow
 from ..core.recycling import WorkerLimits
 from ..errors import PoolClosed, PoolError
 from ..lanes.waits import wait_for
+from ..telemetry.events import WorkerExited
+from ..telemetry.hub import EventHub
 from ..telemetry.logs import logger
 from .callbacks import CallbackThread
 from .cleanup import SocketDirectory, end_at_exit
@@ -58,7 +60,7 @@ def _jitter() -> float:
     return random.uniform(-1.0, 1.0)  # noqa: S311 (it spreads restarts, it keeps no secret)
 
 
-def _brain(config: PoolConfig) -> PoolState:
+def _brain(config: PoolConfig, hub: EventHub) -> PoolState:
     return PoolState(
         workers=config.workers,
         queue_size=config.queue_size,
@@ -72,6 +74,7 @@ def _brain(config: PoolConfig) -> PoolState:
         limits=WorkerLimits(
             config.max_tasks_per_worker, config.max_worker_age, config.max_worker_rss
         ),
+        announcer=hub,
     )
 
 
@@ -84,6 +87,7 @@ class Engine:
         plan: ForkPlan,
         store_descriptors: tuple[int, ...],
         directory: SocketDirectory,
+        hub: EventHub,
         on_end: Callable[[], None],
     ) -> None:
         self.config = config
@@ -93,7 +97,8 @@ class Engine:
         self.owner = os.getpid()
         self._lock = threading.Lock()
         self._changed = threading.Condition(threading.Lock())
-        self._state = _brain(config)
+        self.hub = hub
+        self._state = _brain(config, self.hub)
         self.watcher = Watcher(f"snakepit-mp-{config.name}", self.abort)
         self.callbacks = CallbackThread(f"snakepit-mp-{config.name}-callbacks")
         self.deathbook = Deathbook(self.watcher)
@@ -123,7 +128,10 @@ class Engine:
         self._ending = False
         self._idle = False
         self.ended = threading.Event()
-        self._performers: dict[type, Callable[[Any], None]] = {
+        self._performers = self._all_performers()
+
+    def _all_performers(self) -> dict[type, Callable[[Any], None]]:
+        return {
             instructions.StartForkServer: self._start_fork_server,
             instructions.StopForkServer: self._stop_fork_server,
             instructions.SpawnWorker: self._workers.spawn,
@@ -384,6 +392,17 @@ class Engine:
             key = (message.worker_id, message.incarnation)
             status = ExitStatus(message.exit_code, message.signal, message.oom, message.peak_rss)
             self.deathbook.status(key, status)
+            if self.hub.active:
+                self.hub.publish(
+                    WorkerExited(
+                        *key,
+                        message.pid,
+                        exit_code=status.exit_code,
+                        signal=status.signal,
+                        oom=status.oom,
+                        peak_rss=status.peak_rss,
+                    )
+                )
             self._workers.exited(key)
         else:
             self._worker_stopped(message)

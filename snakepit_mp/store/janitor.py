@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..errors import StoreBusy, StoreClosed, StoreError, StoreFull
+from ..telemetry.events import Announcer, SessionsExpired
 from ..telemetry.life import Life
 from ..telemetry.logs import logger
 from .layout import STRIPE_COUNT
@@ -28,8 +29,9 @@ _LONGEST_PAUSE = 30.0
 class Sweeper:
     """Removes what has expired, and what dead processes left, a bit at a time."""
 
-    def __init__(self, raw: PyRawStore) -> None:
+    def __init__(self, raw: PyRawStore, announcer: Announcer) -> None:
         self._raw = raw
+        self._announcer = announcer
         self._next = 0
 
     def sweep(self, budget: float) -> int:
@@ -48,6 +50,8 @@ class Sweeper:
             self._tidy(stripe, deadline)
             if time.monotonic() > deadline:
                 break
+        if removed:
+            self._announcer.publish(SessionsExpired(removed))
         return removed
 
     def tidy(self, stripe: int, budget: float) -> None:

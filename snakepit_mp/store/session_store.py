@@ -13,11 +13,11 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..config import StoreConfig
 from ..errors import SessionLimitReached, StoreBusy, StoreClosed, StoreError
+from ..telemetry.events import Announcers, SessionCreated, SessionDeleted
 from ..values.codec import decode, encode
 from . import arguments, faults, listing, shown, verify
 from .access import PyVariableAccess
@@ -95,7 +95,9 @@ class SessionStore:
         self._finalizer = weakref.finalize(self, _release, self._raw, segment, self._locks)
         self._finalizer.atexit = False
         self._keys = Keys(segment.seed)
-        self._sweeper = Sweeper(self._raw)
+        #: Who is told of sessions that this handle creates, deletes or finds expired.
+        self.announcers = Announcers()
+        self._sweeper = Sweeper(self._raw, self.announcers)
         self._changes = Changes(self._raw, self._keys, self._sweeper)
         self._programs = Programs(self._raw, self._keys, self._sweeper)
         self._dumps = Dumps(self._raw, segment, self._keys, self._sweeper)
@@ -141,12 +143,7 @@ class SessionStore:
     def __enter__(self) -> SessionStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -178,7 +175,11 @@ class SessionStore:
         lifetime = arguments.lifetime(self.config.session_ttl if ttl is None else ttl)
         extra = encode(dict(metadata), root="metadata") if metadata else b""
         attempt = functools.partial(self._raw.create_session, place, lifetime, extra, exist_ok)
-        return self._info(self._sweeper.with_room(attempt, SessionLimitReached))
+        new = self.announcers.active and not self._raw.session_exists(place)
+        info = self._info(self._sweeper.with_room(attempt, SessionLimitReached))
+        if new:
+            self.announcers.publish(SessionCreated(info.id))
+        return info
 
     def get_session(self, session_id: str) -> SessionInfo:
         """What is known of a session; counts as a use. Raises `SessionNotFound`."""
@@ -209,6 +210,7 @@ class SessionStore:
         """
         place = self._place(session_id)
         count = self._raw.delete_session(place)
+        self.announcers.publish(SessionDeleted(session_id))
         self._sweeper.tidy(place.stripe, _TIDY_BUDGET)
         return count
 
