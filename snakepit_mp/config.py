@@ -221,6 +221,7 @@ class PoolConfig:
     env: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
     allow_pickle: bool = True
+    context: tuple[str, ...] = ()
     name: str = "default"
 
     @classmethod
@@ -271,11 +272,24 @@ class PoolConfig:
                 f"PoolConfig.preload must be a sequence of module names, not {self.preload!r}"
             )
         object.__setattr__(self, "preload", tuple(self.preload))
+        if isinstance(self.context, str) or not all(map(_names_a_variable, self.context)):
+            raise ConfigError(
+                "PoolConfig.context must be a sequence of 'package.module:VARIABLE', "
+                f"not {self.context!r}"
+            )
+        object.__setattr__(self, "context", tuple(self.context))
         if not isinstance(self.env, Mapping) or not all(
             isinstance(key, str) and isinstance(value, str) for key, value in self.env.items()
         ):
             raise ConfigError(f"PoolConfig.env must map str to str, not {self.env!r}")
         object.__setattr__(self, "env", dict(self.env))
+
+
+def _names_a_variable(name: object) -> bool:
+    if not isinstance(name, str):
+        return False
+    module, colon, variable = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), variable))
 
 
 def _check_bridge(bridge: object) -> None:

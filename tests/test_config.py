@@ -48,6 +48,7 @@ BAD: list[tuple[type, str, list[Any]]] = [
     (PoolConfig, "import_in", ["client", None]),
     (PoolConfig, "env", [["A=1"], {"A": 1}, {1: "A"}, None]),
     (PoolConfig, "threads", [0, 1.5, None]),
+    (PoolConfig, "context", ["package:VARIABLE", ("VARIABLE",), ("a.b:",), (1,)]),
     (PoolConfig, "allow_pickle", [1, None, "yes"]),
     (PoolConfig, "name", ["", None, 5]),
 ]

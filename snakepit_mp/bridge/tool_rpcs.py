@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import grpc
@@ -21,6 +21,7 @@ from ..errors import (
     ToolNotFound,
 )
 from ..telemetry.logs import logger
+from ..telemetry.trace import TraceContext, trace_context
 from . import convert
 from . import snakepit_bridge_pb2 as pb
 from .announced import AnnouncedTools
@@ -66,7 +67,7 @@ class ToolRpcs:
         call = _Call.read(request, context)
         started = time.monotonic()
         try:
-            with self._calls.running(call.session_id):
+            with self._calls.running(call.session_id), _trace_of(context):
                 value = _run(lambda: self._execute(*call.arguments))
             result = _encoded(value, lossless=call.lossless)
             response = pb.ExecuteToolResponse(
@@ -84,7 +85,9 @@ class ToolRpcs:
         call = _Call.read(request, context)
         number = 0
         try:
-            for item in self._items(call):
+            with _trace_of(context):
+                stream = self._stream(*call.arguments)
+            for item in self._items(call, stream):
                 data = _encoded(item, lossless=call.lossless, sibling=False).any
                 metadata = {"type_url": data.type_url}
                 yield pb.ToolChunk(chunk_id=str(number), data=data.value, metadata=metadata)
@@ -94,11 +97,11 @@ class ToolRpcs:
             context.abort(grpc.StatusCode.UNKNOWN, details(str(failure)))
         yield pb.ToolChunk(chunk_id=str(number), is_final=True)
 
-    def _items(self, call: _Call) -> Iterator[Any]:
+    def _items(self, call: _Call, stream: Iterator[Any]) -> Iterator[Any]:
         """What a streaming tool gives; the call ends when nobody asks for more."""
         with (
             self._calls.running(call.session_id),
-            closing(cast("Any", self._stream(*call.arguments))) as items,
+            closing(cast("Any", stream)) as items,
         ):
             while (item := _run(lambda: next(items, _END))) is not _END:
                 yield item
@@ -174,6 +177,12 @@ class _Call(NamedTuple):
         arguments = (request.tool_name, _arguments(request), session_id, _timeout(context))
         sent = any(map(convert.is_lossless, request.parameters.values()))
         return cls(arguments, lossless=sent or wants_lossless(context))
+
+
+def _trace_of(context: Any) -> AbstractContextManager[TraceContext | None]:
+    """The trace to which the client says that its call belongs."""
+    metadata = dict(context.invocation_metadata())
+    return trace_context(metadata.get("traceparent"), metadata.get("tracestate", ""))
 
 
 def _arguments(request: pb.ExecuteToolRequest) -> dict[str, Any]:

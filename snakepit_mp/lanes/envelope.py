@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from ..errors import CodecError
+from ..telemetry.trace import TraceContext
 from ..values import codec
 from .exceptions import describe, revive, text_of
 
@@ -69,7 +70,10 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request: ``command`` names a tool, or else ``function`` is a callable's cloudpickle."""
+    """A request: ``command`` names a tool, or else ``function`` is a callable's cloudpickle.
+
+    ``context``: values of the caller's context variables, by name.
+    """
 
     command: str | None = None
     function: bytes | None = None
@@ -77,6 +81,8 @@ class Call:
     kwargs: dict[str, Any] = field(default_factory=dict)
     session_id: str | None = None
     streaming: bool = False
+    context: dict[str, Any] = field(default_factory=dict)
+    trace: TraceContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,13 @@ def encode_call(call: Call, *, allow_pickle: bool = False) -> bytes:
             "a callable travels by pickle, but allow_pickle is False; make it a @tool",
             path="command",
         )
-    head = codec.encode((call.command, call.function, call.session_id, call.streaming))
+    context = b""
+    if call.context:
+        context = codec.encode(call.context, allow_pickle=allow_pickle, root="context")
+    trace = None if call.trace is None else (call.trace.traceparent, call.trace.tracestate)
+    head = codec.encode(
+        (call.command, call.function, call.session_id, call.streaming, context, trace)
+    )
     args = codec.encode(call.args, allow_pickle=allow_pickle, root="args")
     kwargs = codec.encode(call.kwargs, allow_pickle=allow_pickle, root="args")
     return b"".join((_PARTS.pack(len(head), len(args)), head, args, kwargs))
@@ -150,12 +162,15 @@ def decode_call(data: bytes, *, allow_pickle: bool = False) -> Call:
     kwargs_at = args_at + args_size
     if kwargs_at > len(body):
         raise CodecError("the body of the call is too short")
-    command, function, session_id, streaming = codec.decode(body[_PARTS.size : args_at])
+    head = codec.decode(body[_PARTS.size : args_at])
+    command, function, session_id, streaming, variables, trace = head
     if function is not None and not allow_pickle:
         raise CodecError("a callable is only accepted where pickle is allowed", path="command")
     args = codec.decode(body[args_at:kwargs_at], allow_pickle=allow_pickle)
     kwargs = codec.decode(body[kwargs_at:], allow_pickle=allow_pickle)
-    return Call(command, function, args, kwargs, session_id, streaming)
+    context = codec.decode(variables, allow_pickle=allow_pickle) if variables else {}
+    parsed = None if trace is None else TraceContext.parse(*trace)
+    return Call(command, function, args, kwargs, session_id, streaming, context, parsed)
 
 
 def encode_value(

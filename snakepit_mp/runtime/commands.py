@@ -14,8 +14,10 @@ from typing import Any
 
 from ..adapter import ToolSpec, tool_name_of
 from ..errors import InvalidArguments, TaskTimeout, ToolNotFound, WorkerStartError
+from ..lanes.context import ContextVariables
 from ..lanes.envelope import Call, encode_call, encode_function
 from ..parameters import with_context
+from ..telemetry.trace import current_trace
 from .engine import Engine
 
 __all__ = ["Command", "Commands"]
@@ -48,6 +50,7 @@ class Commands:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._allow_pickle = engine.config.allow_pickle
+        self._context = ContextVariables(engine.config.context)
 
     def tools(self, timeout: float | None = None) -> Mapping[str, ToolSpec]:
         """The adapter's tools; waits, where only the fork server can tell them."""
@@ -81,7 +84,7 @@ class Commands:
             spec = self._find(name, timeout)
             spec.check_streaming(streaming)
             arguments = spec.bind(positional, keywords)
-            call = Call(name, None, (), arguments, session_id, streaming)
+            call = self._call(name, None, (), arguments, session_id, streaming)
             return Command(name, encode_call(call, allow_pickle=self._allow_pickle), spec)
         if not callable(command):
             raise InvalidArguments(
@@ -89,8 +92,22 @@ class Commands:
             )
         _check_signature(command, positional, keywords)
         label = getattr(command, "__qualname__", None) or repr(command)
-        call = Call(None, encode_function(command), positional, keywords, session_id, streaming)
+        function = encode_function(command)
+        call = self._call(None, function, positional, keywords, session_id, streaming)
         return Command(label, encode_call(call, allow_pickle=self._allow_pickle), None)
+
+    def _call(
+        self,
+        command: str | None,
+        function: bytes | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        session_id: str | None,
+        streaming: bool,
+    ) -> Call:
+        """The call, with what it takes along of the context in which it is made."""
+        context, trace = self._context.captured(), current_trace()
+        return Call(command, function, args, kwargs, session_id, streaming, context, trace)
 
     def _find(self, name: str, timeout: float | None) -> ToolSpec:
         tools = self.tools(timeout)

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..adapter import Adapter, ToolSpec, methods_of, retried_exceptions
 from ..errors import InvalidArguments, ToolNotFound, VariableNotFound
+from ..lanes.context import restore
 from ..lanes.envelope import (
     Call,
     Kind,
@@ -29,6 +30,7 @@ from ..lanes.envelope import (
 )
 from ..lanes.status import StatusPage
 from ..parameters import CONTEXT, with_context
+from ..telemetry.trace import adopt
 from .descent import OnlyThisProcess
 from .interrupts import Interrupted, Interrupts
 from .job import Job, JobCancelled, JobRefused
@@ -159,6 +161,8 @@ class Executor:
         header = job.header
         call = decode_call(job.frame, allow_pickle=self._allow_pickle)
         self.current = header.request_id, call.session_id
+        restore(call.context)
+        adopt(call.trace)
         if call.session_id is not None:
             self._on_session(call.session_id)
         invoke = self._prepare(call, job)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from ..telemetry.trace import current_trace
+
 __all__ = ["ForwardingHandler"]
 
 #: What of a record is told beside its message.
@@ -51,6 +53,8 @@ class ForwardingHandler(logging.Handler):
                 text = record.exc_text or logging.Formatter().formatException(record.exc_info)
                 facts["exc_text"] = text[:_LONGEST]
             facts |= {"request_id": request_id, "session_id": session_id}
+            if (trace := current_trace()) is not None:
+                facts |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
             self._tell({"event": "log", "record": facts})
         except ConnectionError:
             pass  # the application is gone, and so is this worker
