@@ -444,3 +444,47 @@ class Chatty(Adapter):
     @tool
     def stumble(self) -> None:
         logging.getLogger("fault_adapters.chatty").warning("%d", "not a number")
+
+
+class Plays(Adapter):
+    """For the machine that plays with a pool; every tool notes its call first."""
+
+    @tool
+    def nap(self, path: str, name: str, seconds: float) -> str:
+        _note(path, name)
+        time.sleep(seconds)
+        return name
+
+    @tool(idempotent=True)
+    def nap_again(self, path: str, name: str, seconds: float) -> str:
+        _note(path, name)
+        time.sleep(seconds)
+        return name
+
+    @tool
+    def raises(self, path: str, name: str, seconds: float) -> None:
+        _note(path, name)
+        time.sleep(seconds)
+        raise ZeroDivisionError(name)
+
+    @tool
+    def leave(self, path: str, name: str, seconds: float) -> None:
+        _note(path, name)
+        time.sleep(seconds)
+        os._exit(3)
+
+    @tool
+    def never_stop(self, path: str, name: str, seconds: float) -> None:
+        _note(path, name)
+        while True:
+            try:
+                time.sleep(60)
+            except BaseException:  # noqa: BLE001 - that is what is wrong with it
+                continue
+
+    @tool
+    def items(self, path: str, name: str, seconds: float) -> Iterator[int]:
+        _note(path, name)
+        for number in range(5):
+            time.sleep(seconds / 5)
+            yield number
