@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -83,6 +84,39 @@ def bench_exception_process_pool_executor(benchmark):
     executors.pop().shutdown()
 
 
+@pytest.mark.benchmark(group="death until the caller's exception")
+def bench_exception_loky(benchmark):
+    """As above: it breaks as a whole."""
+    loky = pytest.importorskip("loky")
+    executors: list[Any] = []
+
+    def renew():
+        while executors:
+            executors.pop().shutdown(kill_workers=True)
+        executors.append(loky.ProcessPoolExecutor(WORKERS))
+        executors[0].submit(nap).result()
+
+    def call():
+        with pytest.raises(BrokenProcessPool):
+            executors[0].submit(die).result()
+
+    benchmark.pedantic(call, setup=renew, rounds=5, iterations=1)
+    executors.pop().shutdown(kill_workers=True)
+
+
+@pytest.mark.benchmark(group="death until the caller's exception")
+def bench_exception_pebble(benchmark):
+    """It replaces its worker, as we do."""
+    pebble = pytest.importorskip("pebble")
+    with pebble.ProcessPool(WORKERS) as pool:
+
+        def call():
+            with pytest.raises(pebble.ProcessExpired):
+                pool.schedule(die).result()
+
+        benchmark.pedantic(call, setup=lambda: pool.schedule(nap).result(), rounds=10, iterations=1)
+
+
 @pytest.mark.benchmark(group="death until the successor is ready")
 def bench_successor(benchmark, pool):
     """No peer: they start one with the next task, or never."""
@@ -105,6 +139,35 @@ def bench_successor(benchmark, pool):
             pool.execute("nap")
 
     benchmark.pedantic(kill_and_wait, setup=settle, rounds=10, iterations=1)
+
+
+@pytest.mark.benchmark(group="death until the successor has done a task")
+def bench_next_task_ours(benchmark):
+    """One worker, so that the next task needs its successor."""
+    with Pool(Mortal, workers=1, bridge=None) as pool:
+
+        def kill_and_call():
+            os.kill(pool.workers()[0].pid, signal.SIGKILL)
+            pool.execute("nap_again")
+
+        benchmark.pedantic(
+            kill_and_call, setup=lambda: pool.execute("nap"), rounds=10, iterations=1
+        )
+
+
+@pytest.mark.benchmark(group="death until the successor has done a task")
+def bench_next_task_pebble(benchmark):
+    pebble = pytest.importorskip("pebble")
+    with pebble.ProcessPool(1) as pool:
+
+        def kill_and_call():
+            with pytest.raises(pebble.ProcessExpired):
+                pool.schedule(die).result()
+            pool.schedule(nap).result()
+
+        benchmark.pedantic(
+            kill_and_call, setup=lambda: pool.schedule(nap).result(), rounds=5, iterations=1
+        )
 
 
 @pytest.mark.benchmark(group="work while a worker a second is killed")
@@ -132,7 +195,45 @@ def bench_recycling_ours(benchmark, every):
 @pytest.mark.parametrize("every", [None, EVERY])
 @pytest.mark.benchmark(group=f"{TASKS} tasks of 20 ms, a new worker every {EVERY}")
 def bench_recycling_multiprocessing_pool(benchmark, every):
+    """Not ``ProcessPoolExecutor``: with ``max_tasks_per_child`` it hangs where tasks wait when a
+    worker has done its last (CPython issue 115634)."""
     with multiprocessing.get_context("forkserver").Pool(WORKERS, maxtasksperchild=every) as pool:
         pool.map(nap, range(WORKERS), chunksize=1)
         work = lambda: pool.map(nap, range(TASKS), chunksize=1)  # noqa: E731
+        benchmark.pedantic(work, rounds=2, iterations=1)
+
+
+@pytest.mark.parametrize("kills", ["none", "one a second"])
+@pytest.mark.benchmark(group="work while a worker a second is killed")
+def bench_throughput_pebble(benchmark, kills):
+    """Its killed tasks fail and are asked for again, as ours are by themselves."""
+    pebble = pytest.importorskip("pebble")
+    with pebble.ProcessPool(WORKERS) as pool:
+        futures: Callable[[int], list[Any]] = lambda n: [pool.schedule(nap) for _ in range(n)]  # noqa: E731
+        pids = lambda: [child.pid for child in multiprocessing.active_children()]  # noqa: E731
+        [future.result() for future in futures(WORKERS)]
+
+        def work():
+            due = time.monotonic() + 0.5
+            left = futures(2 * TASKS)
+            while left:
+                future = left.pop(0)
+                try:
+                    future.result()
+                except pebble.ProcessExpired:
+                    left += futures(1)
+                if kills != "none" and time.monotonic() > due and len(left) > 8:
+                    due += 1.0
+                    os.kill(pids()[0], signal.SIGKILL)
+
+        benchmark.pedantic(work, rounds=2, iterations=1)
+
+
+@pytest.mark.parametrize("every", [None, EVERY])
+@pytest.mark.benchmark(group=f"{TASKS} tasks of 20 ms, a new worker every {EVERY}")
+def bench_recycling_pebble(benchmark, every):
+    pebble = pytest.importorskip("pebble")
+    with pebble.ProcessPool(WORKERS, max_tasks=every or 0) as pool:
+        [pool.schedule(nap).result() for _ in range(WORKERS)]
+        work = lambda: [f.result() for f in [pool.schedule(nap) for _ in range(TASKS)]]  # noqa: E731
         benchmark.pedantic(work, rounds=2, iterations=1)

@@ -258,11 +258,10 @@ class Pool:
         """What is supervised, with states and restarts; ``print`` shows it as a tree."""
         bridge = Branch("bridge", "none")
         if self._bridge is not None:
-            state = "running" if self._bridge.failure() is None else "failed"
+            fine = self._closed or self._bridge.failure() is None
+            state = "ended" if self._closed else "running" if fine else "failed"
             at = f"at {self._bridge.target}"
-            bridge = component_branch(
-                "bridge", "ended" if self._closed else state, self._bridge.life, at
-            )
+            bridge = component_branch("bridge", state, self._bridge.life, at)
         sweeper = self._store.janitor
         janitor = Branch("janitor", "none")
         if sweeper is not None:

@@ -35,6 +35,7 @@ EITHER_TWIN = (
             "diagnosis",
             "ends",
             "logs",
+            "no_hang",
             "orphans",
             "recovery",
             "recycling",
