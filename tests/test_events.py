@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from fix_pool import Gate, until
-from fix_store import small_store
+from fix_store import FORKS, in_child, small_store
 from fix_timeouts import scaled
 
 from snakepit_mp import BreakerPolicy, Pool
@@ -214,6 +214,17 @@ def test_a_slow_subscriber_loses_the_oldest_and_is_told_so(
     assert [event.session_id for event in heard] == ["0", "4", "5"]
     assert subscription.dropped == 3
     assert "it has missed 3 events" in caplog.text
+
+
+@FORKS
+def test_a_forked_copy_tells_nobody(quiet_hub: EventHub) -> None:
+    heard = Heard()
+    with small_store() as store:
+        store.announcers.add(quiet_hub)
+        with quiet_hub.subscribe(heard.append) as subscription, subscription._changed:
+            assert in_child(lambda: store.create_session("of the child")) == 0
+        assert store.exists("of the child")
+    assert heard == []
 
 
 def test_subscriber_that_blocks_holds_up_nobody(make_pool, gate: Gate) -> None:

@@ -39,6 +39,7 @@ class CallbackThread:
 
     def start_again(self) -> None:
         """Have a thread, for what waits and what comes."""
+        self._error = None
         self._thread = threading.Thread(target=self._live, name=self._name, daemon=True)
         self._thread.start()
 

@@ -93,7 +93,7 @@ class Components:
 
 def component_branch(name: str, state: str, life: Life, *facts: str) -> Branch:
     """A component's place in the tree."""
-    error = () if life.error is None else (f"last error {life.error!r}",)
+    error = () if life.error is None else (f"last error {life.error}",)
     return Branch(
         name,
         state,

@@ -6,6 +6,7 @@ or call the pool; all that suffers from it is its own queue.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -103,10 +104,12 @@ class EventHub(Announcer):
         self._lock = threading.RLock()
         self._subscriptions: tuple[Subscription, ...] = ()
         self._closed = False
+        self._owner = os.getpid()
 
     @property
     def active(self) -> bool:
-        return bool(self._subscriptions)
+        # A forked copy has the subscriptions, but none of their threads, and maybe a held lock.
+        return bool(self._subscriptions) and os.getpid() == self._owner
 
     def subscribe(
         self,
