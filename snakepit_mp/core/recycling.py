@@ -104,13 +104,14 @@ class Recycling:
         """A process has ended; whether its slot needs no other, being the spare now."""
         if slot.current.retired or self._is_unwanted(slot):
             return True
-        if self.leaving != (slot.worker_id, slot.current.number):
-            return False
-        assert self.spare is not None
-        if self.spare.state in _COMING:
-            self._swap(slot)
-            return True
-        self.leaving = None
+        if self.leaving == (slot.worker_id, slot.current.number):
+            assert self.spare is not None
+            if self.spare.state in _COMING:
+                self._swap(slot)
+                return True
+            self.leaving = None
+        # It had used up its tasks before anybody was there to take its place.
+        self.recycled += slot.current.ordered and self.has_to_leave(slot)
         return False
 
     def _swap(self, old: Slot) -> None:

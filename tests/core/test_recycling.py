@@ -96,8 +96,11 @@ def test_worker_for_one_task_each() -> None:
     play = pool(tasks=1)
     assert without_timers(serve(play, 1)) == [StopWorker(0, 1)]
     assert without_timers(play(WorkerExited(0, 1))) == [SpawnWorker(0, 2)]
+    assert play.state.counters().recycled == 1
     play.ready(0, 2)
     assert without_timers(serve(play, 2, 0, 2)) == [StopWorker(0, 2)]
+    play(WorkerExited(0, 2))
+    assert play.state.counters().recycled == 2
 
 
 def test_age() -> None:
