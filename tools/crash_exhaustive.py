@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from operator import setitem
@@ -280,7 +280,6 @@ class _Examination:
         self._result = result
         self._operation = operation
         self._entry = _entry_of(world, operation.entry)
-        self._program = Program(self._entry, self._arm)
 
     def _arm(self) -> Call:
         self._world.store.after_fork()
@@ -296,19 +295,29 @@ class _Examination:
         shared = world.watched(little)
         self._allowed = [before, (world.contents(), world.tidied())]
         world.restore(little)
-        start = world.copy(pages)
-        trace = self._program.trace(shared)
-        world.restore(start)
+        with closing(Program(self._entry, self._arm)) as program:
+            self._kill_all(program, shared, world.copy(pages), stride, everywhere)
+
+    def _kill_all(
+        self,
+        program: Program,
+        shared: Callable[[], object],
+        start: list[tuple[slice, bytes]],
+        stride: int,
+        everywhere: bool,
+    ) -> None:
+        trace = program.trace(shared)
+        self._world.restore(start)
         self._result.instructions = len(trace.inside)
         self._result.changing = len(trace.changing)
         for number in (trace.inside if everywhere else trace.changing)[::stride]:
-            if not self._kill(trace, number, start):
+            if not self._kill(program, trace, number, start):
                 self._result.missed += 1
                 continue
             self._result.kills += 1
             for problem in self._problems():
                 self._note(trace.at[number], number, problem)
-            world.restore(start)
+            self._world.restore(start)
 
     def _once(self) -> None:
         """Let a child do it."""
@@ -323,10 +332,12 @@ class _Examination:
         if os.waitpid(pid, 0)[1]:
             raise Astray("the operation fails")
 
-    def _kill(self, trace: Trace, number: int, start: list[tuple[slice, bytes]]) -> bool:
+    def _kill(
+        self, program: Program, trace: Trace, number: int, start: list[tuple[slice, bytes]]
+    ) -> bool:
         for _ in range(_TRIES):
             with suppress(Astray):
-                self._program.kill_at(trace, number)
+                program.kill_at(trace, number)
                 return True
             self._world.restore(start)
         return False
