@@ -98,7 +98,7 @@ class Pool:
                 self._engine.supervise("bridge", self._bridge)
             tools = plan.known_tools(adapter)
             if tools is not None:
-                self._engine.learn_tools(tools)
+                self._engine.learn_tools(0, tools)
             self._commands = Commands(self._engine)
             self._calls = Calls(self._engine)
             self._engine.start()
@@ -315,12 +315,21 @@ class Pool:
         return self._engine.hub.subscribe(callback, kinds)
 
     def restart(self) -> None:
-        """Start again what the pool has given up: workers and fork server after FAILED.
-
-        What runs is left alone; see `await_ready` for the outcome.
-        """
+        """Start again what has FAILED, and leave what runs; `await_ready` tells what came of it."""
         self._check_open()
         self._engine.handle(events.RestartRequested())
+
+    def reload(self, timeout: float | None = None) -> None:
+        """Bring in new code without losing a call, and wait until every worker runs it.
+
+        A second fork server imports the adapter as it is now; once a first worker of it is
+        ready, the others are replaced one by one, each when its call is done. Code that cannot
+        be imported or started changes nothing: `WorkerStartError` says why. Raises
+        ``TimeoutError`` after ``timeout`` seconds, default never, and goes on; `PoolError` if
+        another is under way.
+        """
+        self._check_open()
+        self._engine.reload(check_timeout(timeout))
 
     # -- the end -----------------------------------------------------------------------
 

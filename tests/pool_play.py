@@ -91,12 +91,15 @@ def without_timers(instructions: list[Instruction]) -> list[Instruction]:
     return [one for one in instructions if not isinstance(one, StartTimer)]
 
 
-def _picture(thing: Any) -> object:
+def _picture(thing: Any, within: tuple[int, ...] = ()) -> object:
+    if id(thing) in within:
+        return "see above"
+    within = (*within, id(thing))
     if isinstance(thing, dict):
-        return [(key, _picture(value)) for key, value in thing.items()]
+        return [(key, _picture(value, within)) for key, value in thing.items()]
     if isinstance(thing, (list, tuple, deque)):
-        return [_picture(item) for item in thing]
+        return [_picture(item, within) for item in thing]
     names = [*getattr(thing, "__dict__", ()), *getattr(type(thing), "__slots__", ())]
     if type(thing).__module__.startswith("snakepit_mp.core") and names:
-        return [(name, _picture(getattr(thing, name))) for name in names]
+        return [(name, _picture(getattr(thing, name), within)) for name in names]
     return thing if isinstance(thing, (int, float, str, set, frozenset)) else repr(thing)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+
+from pool_parts import Call, Key, Process, Server
 
 from snakepit_mp.config import RestartPolicy
 from snakepit_mp.core.events import (
@@ -20,6 +21,7 @@ from snakepit_mp.core.events import (
     ForkServerLost,
     ForkServerStarted,
     Phase,
+    ReloadRequested,
     Request,
     RequestCompleted,
     RequestProgressed,
@@ -49,6 +51,7 @@ from snakepit_mp.core.instructions import (
     InterruptWorker,
     KillWorker,
     ReportIdle,
+    ReportReloaded,
     ReportStopped,
     SpawnWorker,
     StartForkServer,
@@ -61,52 +64,11 @@ from snakepit_mp.core.pool_state import PoolState
 from snakepit_mp.core.recycling import WorkerLimits
 from snakepit_mp.errors import SessionWorkerUnavailable
 
-Key = tuple[int, int]
 Notice = Callable[[], Event]
 
 QUEUE_SIZE = 2
 POISON_AFTER = 3
 PATIENCE = 3000  # steps after which a world that behaves must have come to its end
-
-
-@dataclass
-class Process:
-    key: Key
-    generation: int
-    alive: bool = True
-    starting: bool = True
-    told_to_stop: bool = False
-    mute: bool = False
-    inbox: tuple[int, int] | None = None  # a request sent, not yet taken, and the attempt
-    page: tuple[int, int, Phase] = (0, 0, Phase.IDLE)
-
-    @property
-    def has_work(self) -> bool:
-        return self.inbox is not None or self.page[2] in (Phase.TAKEN, Phase.ENTERED)
-
-
-@dataclass
-class Server:
-    generation: int
-    alive: bool = True
-    asked: list[Key] = field(default_factory=list)
-
-
-@dataclass
-class Call:
-    """A caller's side of a request, and what really became of it."""
-
-    request: Request
-    answers: list[object] = field(default_factory=list)
-    admitted: bool = False
-    entered: int = 0  # how often its tool was really called
-    deaths: int = 0  # those that may have been its fault
-    other_deaths: int = 0
-    progressed: bool = False
-
-    @property
-    def open(self) -> bool:
-        return not self.answers
 
 
 class World:
@@ -124,9 +86,7 @@ class World:
             jitter=lambda: 0.5,
             limits=limits,
         )
-        self.workers = workers + (
-            limits is not None and limits.any
-        )  # for a moment both the old and the new one serve
+        self.workers = workers + 1  # for a moment both the old and the new one serve
         self.now = 0.0
         self.servers: dict[int, Server] = {}
         self.processes: dict[Key, Process] = {}
@@ -143,6 +103,9 @@ class World:
         self.draining = False
         self.stopping = False
         self.stopped = 0
+        self.reloading = False
+        self.reloading_since = 0
+        self.killed: set[Key] = set()
 
     # --- handing over ---
 
@@ -223,7 +186,7 @@ class World:
         key = one.worker_id, one.incarnation
         assert key not in self.spawned
         self.spawned.add(key)
-        server = self.servers[len(self.servers)]
+        server = self.servers[one.generation]
         if server.alive:
             server.asked.append(key)
         else:
@@ -238,6 +201,7 @@ class World:
     def _kill(self, one: KillWorker) -> None:
         key = one.worker_id, one.incarnation
         assert key in self.known, "killed without a pid"
+        self.killed.add(key)
         self.die(self.processes[key])
 
     def _interrupt(self, one: InterruptWorker) -> None:
@@ -299,6 +263,18 @@ class World:
         assert self.draining
         assert not any(call.open for call in self.calls.values())
         self.draining = False
+
+    def _reloaded(self, one: ReportReloaded) -> None:
+        """If it went well, nobody runs what there was before."""
+        assert self.reloading
+        self.reloading = False
+        if one.failure is None:
+            old = [
+                process.key
+                for process in self.processes.values()
+                if process.alive and process.generation <= self.reloading_since
+            ]
+            assert not set(old) & self.known - self.killed, "old code lives on"
 
     def _stopped(self, one: ReportStopped) -> None:
         assert self.stopping
@@ -371,6 +347,12 @@ class World:
 
     def restart(self) -> None:
         self.tell(RestartRequested())
+
+    def reload(self) -> None:
+        if not self.reloading:
+            self.reloading = True
+            self.reloading_since = len(self.servers)
+            self.tell(ReloadRequested())
 
     def die(self, process: Process) -> None:
         if process.alive:
@@ -456,6 +438,7 @@ class World:
                 break
             self.behave()
         assert self.stopped == 1, "the pool did not come to its end"
+        assert not self.reloading, "nobody was told what came of the reload"
         for call in self.calls.values():
             assert len(call.answers) == 1, f"request {call.request} has no answer"
         assert not any(process.alive for process in self.processes.values())
@@ -487,5 +470,6 @@ _PERFORM: dict[type[Instruction], Callable[..., None]] = {
     DeliverReply: World._deliver,
     FailRequest: World._fail,
     ReportIdle: World._idle,
+    ReportReloaded: World._reloaded,
     ReportStopped: World._stopped,
 }

@@ -29,12 +29,14 @@ import psutil
 from fault_adapters import Stormy
 
 from snakepit_mp import Pool
-from snakepit_mp.errors import PoisonTaskError, TaskTimeout, WorkerDied
+from snakepit_mp.errors import PoisonTaskError, TaskTimeout, WorkerDied, WorkerStartError
 
 __all__ = ["Report", "storm"]
 
 GRACE = 1.0
 DEADLINE = 10.0
+PATIENCE = 60.0
+RELOADS_PER_SECOND = 0.2
 
 
 @dataclass
@@ -173,11 +175,23 @@ class Storm:
                     self.report.kills += 1
 
     def victim(self, dice: random.Random) -> int | None:
-        server = self.pool._engine._server
+        server = self.pool._engine._servers.latest
         if server is not None and dice.random() < 0.1:
             return dice.choice([server.pid, server.own_pid])  # on Linux the first is its guard
         pids = [row.pid for row in self.pool.workers() if row.pid is not None]
         return dice.choice(pids) if pids else None
+
+    def reloader(self, rate: float) -> None:
+        """New code comes in again and again, and is killed like everything else."""
+        dice = random.Random(self.seed)
+        while not self.stop.wait(dice.expovariate(rate)):
+            try:
+                self.pool.reload(PATIENCE)
+                self.note("reload")
+            except WorkerStartError:  # its fork server, or its first worker, was killed
+                self.note("reload that changed nothing")
+            except TimeoutError as error:
+                self.wrong(str(error))
 
     # -- the reckoning -------------------------------------------------------------------
 
@@ -219,6 +233,7 @@ def storm(
             raging = Storm(pool, Path(folder), seed, GRACE + patience)
             threads = [threading.Thread(target=raging.caller, args=(n,)) for n in range(callers)]
             threads.append(threading.Thread(target=raging.killer, args=(kills_per_second,)))
+            threads.append(threading.Thread(target=raging.reloader, args=(RELOADS_PER_SECOND,)))
             began = time.monotonic()
             for thread in threads:
                 thread.start()
@@ -228,11 +243,11 @@ def storm(
             after = footprint()
             raging.stop.set()
             for thread in threads:
-                thread.join(60)
+                thread.join(PATIENCE)
                 if thread.is_alive():
                     raging.wrong("a call hangs")
-            pool.drain(60)
-            pool.await_ready(60, workers=workers)
+            pool.drain(PATIENCE)
+            pool.await_ready(PATIENCE, workers=workers)
         raging.settle()
         raging.report.seconds = time.monotonic() - began
         raging.report.growth = {name: after[name] - before[name] for name in before}

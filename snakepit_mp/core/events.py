@@ -27,6 +27,7 @@ __all__ = [
     "Phase",
     "PoolStarted",
     "QueueTimeExpired",
+    "ReloadRequested",
     "Request",
     "RequestCancelled",
     "RequestCompleted",
@@ -115,6 +116,11 @@ class StopRequested(Event):
 @dataclass(frozen=True, slots=True)
 class RestartRequested(Event):
     """What is FAILED, or waits for its next start, shall be tried again, with a clean record."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRequested(Event):
+    """New code shall come in. Not again before `ReportReloaded`."""
 
 
 @dataclass(frozen=True, slots=True)

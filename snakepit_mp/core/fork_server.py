@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from ..telemetry.events import Announcer, ForkServerStateChanged
 from .events import ForkServerDue, ForkServerEvent, ForkServerLost, ForkServerStarted
 from .instructions import Instruction, StartForkServer, StartTimer, StopForkServer
 from .lifecycle import Verdict
@@ -36,15 +37,24 @@ _ALIVE = frozenset({ForkServerState.STARTING, ForkServerState.UP, ForkServerStat
 class ForkServerRecord:
     """The fork server of a pool, as the machine sees it."""
 
-    __slots__ = ("_ever_proven", "_intensity", "_proven", "_started_at", "generation", "state")
-
-    def __init__(self, intensity: RestartIntensity) -> None:
+    def __init__(self, intensity: RestartIntensity, announcer: Announcer) -> None:
         self._intensity = intensity
+        self._announcer = announcer
         self._proven = False
         self._ever_proven = False
         self._started_at = 0.0
         self.generation = 0
         self.state = ForkServerState.DOWN
+
+    @property
+    def alive(self) -> bool:
+        return self.state in _ALIVE
+
+    def _turn(self, state: ForkServerState) -> None:
+        before, self.state = self.state, state
+        if self._announcer.active and state is not before:
+            change = ForkServerStateChanged(self.generation, before.name, state.name)
+            self._announcer.publish(change)
 
     def judge(self, event: ForkServerEvent) -> Verdict:
         if isinstance(event, ForkServerDue):
@@ -53,7 +63,7 @@ class ForkServerRecord:
             late = event.generation < self.generation
             return Verdict.LATE if late else Verdict.ILLEGAL
         if isinstance(event, ForkServerLost):
-            return Verdict.NEWS if self.state in _ALIVE else Verdict.LATE
+            return Verdict.NEWS if self.alive else Verdict.LATE
         if isinstance(event, ForkServerStarted) and self.state is ForkServerState.UP:
             return Verdict.ILLEGAL
         expected = self.state in (ForkServerState.STARTING, ForkServerState.ENDED)
@@ -65,9 +75,9 @@ class ForkServerRecord:
         due = self.state is ForkServerState.BACKOFF and event.generation > self.generation
         return Verdict.NEWS if due else Verdict.LATE
 
-    def start(self, now: float) -> list[Instruction]:
-        self.generation += 1
-        self.state = ForkServerState.STARTING
+    def start(self, generation: int, now: float) -> list[Instruction]:
+        self.generation = generation
+        self._turn(ForkServerState.STARTING)
         self._proven = False
         self._started_at = now
         return [StartForkServer(self.generation)]
@@ -76,7 +86,7 @@ class ForkServerRecord:
         if self.state is ForkServerState.ENDED:
             # The order to stop overtook the order to start.
             return [StopForkServer(self.generation)]
-        self.state = ForkServerState.UP
+        self._turn(ForkServerState.UP)
         return []
 
     def had_worker_ready(self, generation: int) -> None:
@@ -85,37 +95,37 @@ class ForkServerRecord:
 
     def left_unanswered(self, generation: int) -> None:
         """It died before it answered: ask it for nothing more."""
-        if generation == self.generation and self.state in _ALIVE:
-            self.state = ForkServerState.DYING
+        if generation == self.generation and self.alive:
+            self._turn(ForkServerState.DYING)
 
     def lost(self, event: ForkServerLost, now: float) -> list[Instruction]:
         if event.permanent:
-            self.state = ForkServerState.FAILED
+            self._turn(ForkServerState.FAILED)
             return []
         if self._proven:
             self._intensity.reset()
-            self.state = ForkServerState.DOWN
+            self._turn(ForkServerState.DOWN)
             return []
         delay = self._intensity.record_death(now, now - self._started_at)
         if delay is None and self._ever_proven:
             # The adapter can be imported, so somebody kills it: wait long, but go on.
             delay = self._intensity.longest
         if delay is None:
-            self.state = ForkServerState.FAILED
+            self._turn(ForkServerState.FAILED)
             return []
-        self.state = ForkServerState.BACKOFF
+        self._turn(ForkServerState.BACKOFF)
         return [StartTimer(delay, ForkServerDue(self.generation + 1))]
 
     def due(self) -> None:
-        self.state = ForkServerState.DOWN
+        self._turn(ForkServerState.DOWN)
 
     def forgive(self) -> None:
         """Forget failures; what had been given up, or waits, may be started at once."""
         self._intensity.reset()
         if self.state in (ForkServerState.FAILED, ForkServerState.BACKOFF):
-            self.state = ForkServerState.DOWN
+            self._turn(ForkServerState.DOWN)
 
     def end(self) -> list[Instruction]:
-        alive = self.state in _ALIVE
-        self.state = ForkServerState.ENDED
+        alive = self.alive
+        self._turn(ForkServerState.ENDED)
         return [StopForkServer(self.generation)] if alive else []

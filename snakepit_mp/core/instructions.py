@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
-from ..errors import SnakepitError
+from ..errors import PoolError, SnakepitError
 from .events import Event
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "InterruptWorker",
     "KillWorker",
     "ReportIdle",
+    "ReportReloaded",
     "ReportStopped",
     "SpawnWorker",
     "StartForkServer",
@@ -93,13 +94,14 @@ class StopForkServer(Instruction):
 
 @dataclass(frozen=True, slots=True)
 class SpawnWorker(Instruction):
-    """Ask the fork server for a process.
+    """Ask the fork server of that generation for a process.
 
     Its answer is `WorkerForked` or `SpawnFailed`; if it dies first, `SpawnLost`.
     """
 
     worker_id: int
     incarnation: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,13 @@ class FailRequest(Instruction):
 @dataclass(frozen=True, slots=True)
 class ReportIdle(Instruction):
     """To everyone who asked for a drain: nothing waits and nothing runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReloaded(Instruction):
+    """To who asked for a reload: every worker runs the new code; or why not."""
+
+    failure: PoolError | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def judge(event: Event, requests: Requests, supervisor: Supervisor) -> Verdict:
         slot = supervisor.slot(event.worker_id)
         return Verdict.ILLEGAL if slot is None else slot.judge(event)
     if isinstance(event, ForkServerEvent):
-        return supervisor.server.judge(event)
+        return supervisor.servers.judge(event)
     if isinstance(event, RequestSubmitted):
         return Verdict.ILLEGAL if event.request.request_id in requests.open else Verdict.NEWS
     return Verdict.ILLEGAL

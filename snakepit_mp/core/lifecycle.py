@@ -134,7 +134,7 @@ class RestartDenied(Event):
 
 @dataclass(frozen=True, slots=True)
 class SlotRetired(Event):
-    """The pool stops, and there is no process to wait for."""
+    """Nobody wants a process in it, and there is none to wait for."""
 
 
 _S = WorkerState
@@ -227,6 +227,7 @@ TRANSITIONS: Mapping[WorkerState, Mapping[type[Event], WorkerState]] = {
     },
     _S.FAILED: {
         RestartRequested: _S.SPAWNING,
+        SlotRetired: _S.STOPPED,
     },
 }
 

@@ -55,7 +55,7 @@ from ..errors import (
     TaskTimeout,
     WorkerStartError,
 )
-from ..telemetry.events import Announcer, ForkServerStateChanged, PoolStopped
+from ..telemetry.events import Announcer, PoolStopped
 from .breaker import Breakers
 from .events import (
     AttemptFailed,
@@ -70,6 +70,7 @@ from .events import (
     LaneBroke,
     PoolStarted,
     QueueTimeExpired,
+    ReloadRequested,
     Request,
     RequestCancelled,
     RequestCompleted,
@@ -81,7 +82,6 @@ from .events import (
     WorkerEvent,
     WorkerExited,
 )
-from .fork_server import ForkServerState
 from .instructions import Failure, Instruction, ReportIdle, ReportStopped
 from .invariants import check
 from .judgement import judge
@@ -89,9 +89,9 @@ from .lifecycle import InvalidTransition, Verdict
 from .recycling import WorkerLimits
 from .requests import Requests
 from .supervisor import Supervisor
-from .views import Counters, WorkerRow, count, row_of
+from .views import Counters, ForkServerRow, WorkerRow, count, row_of, server_rows
 
-__all__ = ["Counters", "PoolState", "WorkerRow"]
+__all__ = ["Counters", "ForkServerRow", "PoolState", "WorkerRow"]
 
 _STORY_LENGTH = 256
 _ALWAYS_NEWS = frozenset({DrainRequested, KillRequested, StopRequested})
@@ -137,7 +137,7 @@ class PoolState:
     # --- reading ---
 
     def workers(self) -> list[WorkerRow]:
-        """A row for each, without the empty place of a pool that recycles."""
+        """A row for each, without the spare place while it is empty."""
         supervisor = self._supervisor
         shown = (slot for slot in supervisor.slots if not supervisor.recycling.is_dormant(slot))
         return [row_of(slot, self._requests) for slot in shown]
@@ -154,10 +154,9 @@ class PoolState:
         request_id = self.request_in_hand(worker_id, incarnation)
         return None if request_id is None else (request_id, self._requests.open[request_id].attempt)
 
-    def fork_server(self) -> tuple[ForkServerState, int]:
-        """Its state, and the how many-th it is."""
-        server = self._supervisor.server
-        return server.state, server.generation
+    def fork_servers(self) -> list[ForkServerRow]:
+        """The one that is asked comes first; more than one as long as a reload takes."""
+        return server_rows(self._supervisor.servers)
 
     def start_failure(self) -> BaseException | None:
         """Why no worker can be had any more; ``None`` as long as one may come."""
@@ -193,22 +192,16 @@ class PoolState:
         self._story.append((now, event, verdict))
         if verdict is Verdict.LATE:
             return []
-        before = self._supervisor.server.state
         instructions = _reaction(event)(self, event, now)
         self._settle(instructions, now)
-        if self._announcer.active:
-            self._announce_server(before)
         return instructions
-
-    def _announce_server(self, before: ForkServerState) -> None:
-        server = self._supervisor.server
-        if server.state is not before:
-            change = ForkServerStateChanged(server.generation, before.name, server.state.name)
-            self._announcer.publish(change)
 
     def _judge(self, event: Event) -> Verdict:
         if isinstance(event, PoolStarted):
             return Verdict.ILLEGAL if self._started or self._closing else Verdict.NEWS
+        if isinstance(event, ReloadRequested):
+            begun = not self._started or self._supervisor.reload.active
+            return Verdict.ILLEGAL if begun else Verdict.NEWS
         if isinstance(event, RestartRequested):
             return Verdict.NEWS if self._started and not self._closing else Verdict.LATE
         if type(event) in _ALWAYS_NEWS:
@@ -222,7 +215,8 @@ class PoolState:
             slot = self._supervisor.slot(worker_id)
             state = None if slot is None else slot.state
         elif isinstance(event, ForkServerEvent):
-            state = self._supervisor.server.state
+            servers = self._supervisor.servers
+            state = (servers.of(event.generation) or servers.current).state
         raise InvalidTransition(worker_id, state, event, tuple(self.story(worker_id)))
 
     # --- reactions: the pool as a whole ---
@@ -370,6 +364,7 @@ class PoolState:
             instructions += self._requests.fail_waiting(failure)
         if not self._needed():
             instructions += self._supervisor.wind_down()
+        instructions += self._supervisor.reload.go_on(now)
         instructions += self._supervisor.recycle(now)
         instructions += self._supervisor.ensure_server(now)
         if self._draining and not self._requests.open and not self._supervisor.interrupting:
@@ -412,7 +407,7 @@ class PoolState:
         self._reported = True
         if self._announcer.active:
             self._announcer.publish(PoolStopped())
-        return [*self._supervisor.server.end(), ReportStopped()]
+        return [*self._supervisor.servers.end(), ReportStopped()]
 
     def _needed(self) -> bool:
         """Whether there is, or may come, work for another worker."""
@@ -443,10 +438,11 @@ _REACTIONS: dict[type[Event], Callable[[PoolState, Any, float], list[Instruction
     DrainRequested: PoolState._drain_requested,
     StopRequested: PoolState._stop_requested,
     KillRequested: PoolState._kill_requested,
-    RestartRequested: lambda state, event, now: state._supervisor.restart(event, now),
+    ReloadRequested: lambda state, event, now: state._supervisor.reload.begin(now),
+    RestartRequested: lambda state, event, now: state._supervisor.restart(now),
     ForkServerStarted: lambda state, event, now: state._supervisor.server_started(event, now),
     ForkServerLost: lambda state, event, now: state._supervisor.server_lost(event, now),
-    ForkServerDue: lambda state, event, now: state._supervisor.server_due(event, now),
+    ForkServerDue: lambda state, event, now: state._supervisor.server_due(),
     RequestSubmitted: PoolState._submitted,
     RequestCompleted: PoolState._completed,
     AttemptFailed: PoolState._attempt_failed,

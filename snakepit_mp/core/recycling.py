@@ -1,8 +1,8 @@
 """When is a worker replaced that is well, and by whom? One at a time, and its successor first.
 
-A pool that recycles has one slot more than workers, the *spare*, which as a rule is empty. When
-a worker is due, by its tasks, age or memory, a process is started in the spare; when that is
-ready, the old worker takes nothing more and leaves, and its slot is the spare from then on. So
+There is one slot more than workers, the *spare*, which as a rule is empty. When a worker is due,
+by its tasks, age or memory, or because its code is old (`reload`), a process is started in the
+spare; when that is ready, the old worker takes nothing more and leaves, and its slot is the spare from then on. So
 there is never a worker less. Only one that has used up its tasks before its successor is there
 leaves at once: that limit is kept.
 """
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from .events import WorkerAged, WorkerMeasured
 from .instructions import Instruction, StartTimer
-from .lifecycle import SERVING_STATES, WorkerState
+from .lifecycle import SERVING_STATES, SlotRetired, WorkerState
 from .slots import Slot
 
-__all__ = ["Recycling", "WorkerLimits"]
+__all__ = ["COMING_STATES", "Recycling", "WorkerLimits"]
 
 _S = WorkerState
-_COMING = frozenset({_S.SPAWNING, _S.CONNECTING, _S.BACKOFF})
+COMING_STATES = frozenset({_S.SPAWNING, _S.CONNECTING, _S.BACKOFF})
 #: By how much, at most, a worker is due before its limit: so not all are due together.
 _SPREAD = 0.2
 
@@ -39,7 +39,7 @@ class WorkerLimits:
 
 
 class Recycling:
-    """The spare slot, if there is one, and whom it is to replace."""
+    """The spare slot, and whom it is to replace."""
 
     def __init__(
         self, limits: WorkerLimits, slots: Sequence[Slot], jitter: Callable[[], float]
@@ -47,7 +47,7 @@ class Recycling:
         self._limits = limits
         self._jitter = jitter
         self._slots = slots
-        self.spare = slots[-1] if limits.any else None
+        self.spare = slots[-1]
         self.leaving: tuple[int, int] | None = None  # worker and incarnation
         self.recycled = 0
 
@@ -85,11 +85,23 @@ class Recycling:
 
     def next_due(self) -> Slot | None:
         """Who is to be replaced now; ``None`` if nobody is, or somebody is already."""
-        spare = self.spare
-        if spare is None or self.leaving is not None or spare.state is not _S.STOPPED:
-            return None
-        due = (slot for slot in self._slots if slot is not spare and self._is_due(slot))
-        return next(due, None)
+        return self.choose(self._is_due) if self.free else None
+
+    @property
+    def free(self) -> bool:
+        """Nobody is being replaced, and there is a place for a successor."""
+        return self.leaving is None and self.spare.state is _S.STOPPED
+
+    def choose(self, suits: Callable[[Slot], bool]) -> Slot | None:
+        """Whom to replace of those who suit: an idle one, whom nobody has to wait for, if any."""
+        found = [slot for slot in self._slots if slot is not self.spare and suits(slot)]
+        idle = (slot for slot in found if slot.state is _S.READY)
+        return next(idle, found[0] if found else None)
+
+    def forgive(self) -> None:
+        """An empty spare that had been given up may be used again."""
+        if self._is_unwanted(self.spare) and self.spare.state is _S.FAILED:
+            self.spare.step(SlotRetired())
 
     def succeeded(self, slot: Slot) -> Slot | None:
         """A worker is ready; whom it replaces, if it does."""
@@ -105,8 +117,7 @@ class Recycling:
         if slot.current.retired or self._is_unwanted(slot):
             return True
         if self.leaving == (slot.worker_id, slot.current.number):
-            assert self.spare is not None
-            if self.spare.state in _COMING:
+            if self.spare.state in COMING_STATES:
                 self._swap(slot)
                 return True
             self.leaving = None
@@ -121,7 +132,7 @@ class Recycling:
     def _is_due(self, slot: Slot) -> bool:
         current = slot.current
         full = current.due_after is not None and current.tasks >= current.due_after
-        return slot.state in SERVING_STATES and (full or current.due)
+        return slot.state in SERVING_STATES and (full or current.due) and not current.killed
 
     def _early(self) -> float:
         return 1.0 - _SPREAD * (1.0 + self._jitter()) / 2.0

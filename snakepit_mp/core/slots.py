@@ -51,7 +51,7 @@ class Incarnation:
     served: bool = False  # it was granted something
     silences: int = 0  # how often it fell silent
     silent: bool = False  # it was stopped, or is idle and does not answer
-    due: bool = False  # to be replaced: it is old, or has grown
+    due: bool = False  # to be replaced: it, or its code, is old, or it has grown
     due_after: int | None = None  # so many tasks
     retired: bool = False  # its successor is ready
     killed: bool = False  # no need to kill it again
@@ -105,7 +105,8 @@ class Slot:
             return Verdict.NEWS if self.state in SERVING_STATES else Verdict.LATE
         if isinstance(event, SilenceOverdue):
             still = self.current.silent and self.current.silences == event.silence
-            return Verdict.NEWS if still else Verdict.LATE
+            judged = successor(self.state, SilenceOverdue) is not None  # not once it has to end
+            return Verdict.NEWS if still and judged else Verdict.LATE
         if isinstance(event, (ToolEnded, ToolOverdue)):
             return self._judge_tool(event)
         if successor(self.state, type(event)) is None or self.current.generation == 0:

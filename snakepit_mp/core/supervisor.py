@@ -24,7 +24,6 @@ from .dispatch import IdleWorkers
 from .events import (
     AttemptFailed,
     Event,
-    ForkServerDue,
     ForkServerLost,
     ForkServerStarted,
     PoolStarted,
@@ -50,11 +49,11 @@ from .events import (
     WorkerSilent,
 )
 from .fork_server import ForkServerRecord, ForkServerState
+from .fork_servers import ForkServers
 from .instructions import (
     Instruction,
     InterruptWorker,
     KillWorker,
-    SpawnWorker,
     StartTimer,
     StopWorker,
 )
@@ -69,9 +68,11 @@ from .lifecycle import (
     WorkerState,
 )
 from .recycling import Recycling, WorkerLimits
+from .reload import Reload
 from .restart import RestartIntensity
 from .silence import Silence
 from .slots import Incarnation, Slot
+from .spawning import Spawning
 
 __all__ = ["Supervisor"]
 
@@ -98,20 +99,27 @@ class Supervisor:
         limits: WorkerLimits,
         announcer: Announcer,
     ) -> None:
-        spares = 1 if limits.any else 0
-        self.slots = [
-            Slot(i, RestartIntensity(restart, jitter), announcer) for i in range(workers + spares)
+        self.slots = [  # and a spare one
+            Slot(i, RestartIntensity(restart, jitter), announcer) for i in range(workers + 1)
         ]
         self.recycling = Recycling(limits, self.slots, jitter)
-        self.server = ForkServerRecord(RestartIntensity(restart, jitter))
+        self.servers = ForkServers(
+            lambda: ForkServerRecord(RestartIntensity(restart, jitter), announcer)
+        )
         self.idle = IdleWorkers()
         self.deaths = 0
-        self.restarts = 0
         self.failure: BaseException | None = None  # of the latest failed start
         self._start_timeout = start_timeout
         self._grace = grace
         self._needed = needed
+        self.spawning = Spawning(self.servers, self.slots, start_timeout)
         self._silence = Silence(self.idle, grace)
+        self.reload = Reload(self, needed)
+
+    @property
+    def server(self) -> ForkServerRecord:
+        """The one that is asked."""
+        return self.servers.current
 
     @property
     def all_over(self) -> bool:
@@ -136,49 +144,56 @@ class Supervisor:
         mine = current.number == incarnation
         return mine and request_id in (current.request_id, current.interrupted)
 
-    def restart(self, event: RestartRequested, now: float) -> list[Instruction]:
+    def restart(self, now: float) -> list[Instruction]:
         """Try again whatever could not start, as if it never had failed."""
         self.failure = None
         self.server.forgive()
+        self.recycling.forgive()
         instructions: list[Instruction] = []
         for slot in self.slots:
             slot.intensity.reset()
             if slot.state in (_S.FAILED, _S.BACKOFF) and not self.recycling.is_dormant(slot):
-                slot.step(event)
+                slot.step(RestartRequested())
                 slot.current = Incarnation(slot.current.number + 1)
-                instructions += self._spawn(slot, now)
+                instructions += self.spawning.ask(slot, now, self.server)
         return instructions
 
-    # --- the fork server ---
+    # --- the fork servers ---
 
     def start(self, now: float) -> list[Instruction]:
         for slot in self.slots:
             if not self.recycling.is_dormant(slot):
                 slot.step(PoolStarted())
                 slot.current = Incarnation(1)
-        return self.server.start(now)
+        return self.servers.start(now)
 
     def server_started(self, event: ForkServerStarted, now: float) -> list[Instruction]:
-        instructions = self.server.started()
-        for slot in self.slots:
-            if slot.state is _S.SPAWNING and not slot.unanswered:
-                instructions += self._spawn(slot, now)
-        return instructions
+        record = self.servers.of(event.generation)
+        assert record is not None
+        return record.started() + self.spawning.those_waiting(now)
 
     def server_lost(self, event: ForkServerLost, now: float) -> list[Instruction]:
-        instructions = self.server.lost(event, now)
-        failed = self.server.state is ForkServerState.FAILED
-        if event.cause is not None or failed:
-            self.failure = event.cause or PoolError("the fork server ends as soon as it starts")
+        instructions: list[Instruction] = []
+        failed = False
+        if event.generation != self.server.generation:
+            instructions += self.reload.server_lost(event, now)
+        elif self.servers.next is not None:
+            instructions += self.reload.take_over(now)
+        else:
+            instructions += self.server.lost(event, now)
+            failed = self.server.state is ForkServerState.FAILED
+            if event.cause is not None or failed:
+                self.failure = event.cause or PoolError("the fork server ends as soon as it starts")
         for slot in self.slots:
             if slot.current.generation == event.generation:
-                instructions += self._orphan(slot, now)
+                instructions += self.orphan(slot, now)
         for slot in self.slots:
-            if failed and slot.state in (_S.SPAWNING, _S.BACKOFF):
+            waits = slot.state is _S.BACKOFF or (slot.state is _S.SPAWNING and not slot.unanswered)
+            if failed and waits:
                 slot.step(RestartDenied())
         return instructions
 
-    def server_due(self, event: ForkServerDue, now: float) -> list[Instruction]:
+    def server_due(self) -> list[Instruction]:
         self.server.due()
         return []
 
@@ -188,9 +203,9 @@ class Supervisor:
             return []
         wanted = any(slot.state is _S.SPAWNING for slot in self.slots)
         wanted = wanted or (self._needed() and not self.all_over)
-        return self.server.start(now) if wanted else []
+        return self.servers.start(now) if wanted else []
 
-    def _orphan(self, slot: Slot, now: float) -> list[Instruction]:
+    def orphan(self, slot: Slot, now: float) -> list[Instruction]:
         """Its fork server is dead, so it dies as well, or never came to be."""
         slot.current.orphaned = True
         if slot.state in _OVER or slot.state is _S.BACKOFF:
@@ -233,9 +248,10 @@ class Supervisor:
     def _connected(self, slot: Slot, now: float) -> list[Instruction]:
         slot.step(WorkerReady(slot.worker_id, slot.current.number))
         slot.current.ready_at = now
+        instructions = self.reload.ready(slot, now)
         self.server.had_worker_ready(slot.current.generation)
         self.idle.add(slot.worker_id)
-        instructions = self.recycling.began(slot)
+        instructions += self.recycling.began(slot)
         old = self.recycling.succeeded(slot)
         if old is not None and old.state in (_S.READY, _S.RECONNECTING):
             instructions += self._dismiss(old)
@@ -281,7 +297,7 @@ class Supervisor:
         return self._ended(slot, now)
 
     def _restart_due(self, slot: Slot, event: RestartDue, now: float) -> list[Instruction]:
-        return self._renew(slot, now)
+        return self.spawning.anew(slot, now)
 
     def wanted_by(self, request: Request) -> int | None:
         """The worker on which the request insists; ``None`` if any will do."""
@@ -362,12 +378,12 @@ class Supervisor:
 
     def recycle(self, now: float) -> list[Instruction]:
         """Start the successor of a worker that is due, if there is any."""
-        old = self.recycling.next_due() if self._needed() else None
-        spare = self.recycling.spare
-        if old is None or spare is None:
+        possible = self._needed() and self.server.state is not ForkServerState.FAILED
+        old = self.recycling.next_due() if possible else None
+        if old is None:
             return []
         self.recycling.leaving = old.worker_id, old.current.number
-        return self._renew(spare, now)
+        return self.spawning.anew(self.recycling.spare, now)
 
     # --- ends ---
 
@@ -431,16 +447,17 @@ class Supervisor:
     def _ended(self, slot: Slot, now: float) -> list[Instruction]:
         current = slot.current
         current.pid = current.request_id = current.interrupted = None
+        instructions = self.reload.ended(slot, now)
         if self.recycling.ended(slot) or not self._needed():
-            return []
+            return instructions
         if self.server.state is ForkServerState.FAILED:
             slot.step(RestartDenied())
-            return []
+            return instructions
         if current.served:
             slot.intensity.reset()
         if current.served or current.ordered or current.orphaned:
-            return self._renew(slot, now)
-        return self._start_again_later(slot, now)
+            return instructions + self.spawning.anew(slot, now)
+        return instructions + self._start_again_later(slot, now)
 
     def _start_again_later(self, slot: Slot, now: float) -> list[Instruction]:
         current = slot.current
@@ -454,23 +471,6 @@ class Supervisor:
             return []
         slot.step(RestartDelayed())
         return [StartTimer(delay, RestartDue(slot.worker_id, current.number + 1))]
-
-    def _renew(self, slot: Slot, now: float) -> list[Instruction]:
-        following = slot.current.number + 1
-        slot.step(RestartDue(slot.worker_id, following))
-        slot.current = Incarnation(following)
-        return self._spawn(slot, now)
-
-    def _spawn(self, slot: Slot, now: float) -> list[Instruction]:
-        """Ask for the process, if there is somebody to ask; else the next server will be."""
-        if self.server.state is not ForkServerState.UP:
-            return []
-        current = slot.current
-        current.generation = self.server.generation
-        current.asked_at = now
-        self.restarts += current.number > 1
-        key = slot.worker_id, current.number
-        return [SpawnWorker(*key), StartTimer(self._start_timeout, StartTimedOut(*key))]
 
 
 _HANDLERS: dict[type[WorkerEvent], Callable[..., list[Instruction]]] = {

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .fork_server import ForkServerState
+from .fork_servers import ForkServers
 from .lifecycle import WorkerState
 from .requests import Requests
 from .slots import Slot
 from .supervisor import Supervisor
 
-__all__ = ["Counters", "WorkerRow", "count", "row_of"]
+__all__ = ["Counters", "ForkServerRow", "WorkerRow", "count", "row_of", "server_rows"]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """One worker, for whoever wants to look. ``tasks``: completed by this incarnation."""
+    """One worker, for whoever wants to look. ``tasks``: completed by this incarnation.
+
+    ``generation``: of its fork server; 0 as long as none was asked.
+    """
 
     worker_id: int
     incarnation: int
@@ -23,6 +28,16 @@ class WorkerRow:
     request_id: int | None
     session_id: str | None
     tasks: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkServerRow:
+    """One fork server. ``asked``: it is the one that is asked for workers."""
+
+    generation: int
+    state: ForkServerState
+    asked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,17 @@ def row_of(slot: Slot, requests: Requests) -> WorkerRow:
         request_id=request_id,
         session_id=None if entry is None else entry.request.session_id,
         tasks=slot.current.tasks,
+        generation=slot.current.generation,
     )
+
+
+def server_rows(servers: ForkServers) -> list[ForkServerRow]:
+    """The one that is asked comes first."""
+    return [
+        ForkServerRow(record.generation, record.state, record is servers.current)
+        for record in (servers.current, servers.next, *servers.leaving.values())
+        if record is not None
+    ]
 
 
 def count(requests: Requests, supervisor: Supervisor) -> Counters:
@@ -75,7 +100,7 @@ def count(requests: Requests, supervisor: Supervisor) -> Counters:
         rerun=requests.rerun,
         retried=requests.retried,
         worker_deaths=supervisor.deaths,
-        restarts=supervisor.restarts,
+        restarts=supervisor.spawning.restarts,
         recycled=supervisor.recycling.recycled,
         waiting=len(requests.line),
         running=requests.running,

@@ -10,7 +10,6 @@ gets it as the cause, no worker is left, and nobody waits for ever.
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import threading
@@ -32,23 +31,15 @@ from .callbacks import CallbackThread
 from .cleanup import SocketDirectory, end_at_exit
 from .components import Component, Components, component_branch
 from .diagnosis import Deathbook, explained
-from .forkserver import (
-    Exited,
-    Forked,
-    ForkRefused,
-    ForkServer,
-    Imported,
-    ImportFailed,
-    Resumed,
-    Stopped,
-)
+from .forkserver import Exited, Forked, ForkRefused, ForkServer, Stopped
 from .heartbeat import Heartbeat
 from .incarnation import ExitStatus, Incarnation
 from .measuring import Measuring
-from .pauses import watch_pauses
 from .plan import ForkPlan
+from .reloading import Reloading
 from .rows import WorkerInfo, row_of
-from .tree import Branch, worker_branch
+from .servers import Servers
+from .tree import Branch, server_branch
 from .waiter import Grant, Waiter
 from .watcher import Watcher
 from .workers import Workers
@@ -91,8 +82,6 @@ class Engine:
         on_end: Callable[[], None],
     ) -> None:
         self.config = config
-        self._plan = plan
-        self._store_descriptors = store_descriptors
         self._on_end = on_end
         self.owner = os.getpid()
         self._lock = threading.Lock()
@@ -111,18 +100,27 @@ class Engine:
             self.watcher,
             self.deathbook,
             lock=self._lock,
-            server=lambda: self._server,
+            server=lambda generation: self._servers.get(generation),
             decide=self._decide,
             attempt_in_hand=self._state.attempt_in_hand,
             learn_tools=self.learn_tools,
-            bury_server=self._bury_server,
+            bury_server=lambda generation: self._servers.bury(generation),
             apart=self.callbacks.run,
         )
-        self._server: ForkServer | None = None
-        self._launched = False
-        self._generation = 0
-        self._launched_at = 0.0
-        self._buried = 0  # the last fork server whose end was dealt with
+        self._servers = Servers(
+            plan,
+            store_descriptors,
+            config.grace,
+            self.watcher,
+            lock=self._lock,
+            handle=self.handle,
+            ending=lambda: self._ending,
+            learn_tools=self.learn_tools,
+            told_of_worker=self._told_of_worker,
+            orphaned=self._server_gone,
+            broke=self.abort,
+        )
+        self._reloading: Reloading | None = None
         self._tools: Mapping[str, ToolSpec] | None = None
         self._broken: BaseException | None = None
         self._ending = False
@@ -132,8 +130,8 @@ class Engine:
 
     def _all_performers(self) -> dict[type, Callable[[Any], None]]:
         return {
-            instructions.StartForkServer: self._start_fork_server,
-            instructions.StopForkServer: self._stop_fork_server,
+            instructions.StartForkServer: self._servers.start,
+            instructions.StopForkServer: self._servers.stop,
             instructions.SpawnWorker: self._workers.spawn,
             instructions.StopWorker: self._workers.stop,
             instructions.InterruptWorker: self._workers.interrupt,
@@ -144,6 +142,7 @@ class Engine:
             instructions.DeliverReply: self._deliver_reply,
             instructions.FailRequest: self._fail_request,
             instructions.ReportIdle: self._report_idle,
+            instructions.ReportReloaded: self._report_reloaded,
             instructions.ReportStopped: self._report_stopped,
         }
 
@@ -163,7 +162,7 @@ class Engine:
         self.handle(events.PoolStarted())
         # Whoever kills the application from here on meets the guard.
         try:
-            self.wait_until(lambda: self._launched, None)
+            self.wait_until(lambda: self._servers.launched, None)
         except BaseException:  # a Ctrl-C
             self.abandon()
             self.join()
@@ -227,24 +226,16 @@ class Engine:
             return self._state.counters()
 
     def tree(self) -> tuple[Branch, ...]:
-        """The threads, and the fork server with its workers."""
+        """The threads, and the fork servers with their workers."""
         with self._lock:
-            state, generation = self._state.fork_server()
-            server, since = self._server, self._launched_at
-        workers = tuple(worker_branch(*worker) for worker in self.workers())
+            servers = self._state.fork_servers()
+        workers = self.workers()
         return (
             Branch("watcher", "running" if self.watcher.alive else "ended"),
             component_branch(
                 "callbacks", "running" if self.callbacks.alive else "idle", self.callbacks.life
             ),
-            Branch(
-                "fork server",
-                state.name,
-                since=None if server is None else time.monotonic() - since,
-                restarts=max(generation - 1, 0),
-                pid=None if server is None else server.own_pid,
-                children=workers,
-            ),
+            *(server_branch(row, *self._servers.place(row.generation), workers) for row in servers),
         )
 
     def _waiter_of(self, request_id: int | None) -> Waiter | None:
@@ -254,7 +245,12 @@ class Engine:
         """The tools, once the fork server or a worker told them."""
         return self._tools
 
-    def learn_tools(self, tools: Mapping[str, ToolSpec]) -> None:
+    def learn_tools(self, generation: int, tools: Mapping[str, ToolSpec]) -> None:
+        """Those of a fork server; in a reload those of the new code, but not before its end."""
+        reloading = self._reloading
+        if reloading is not None and generation > reloading.since:
+            reloading.tools = tools
+            return
         self._tools = tools
         with self._changed:
             self._changed.notify_all()
@@ -283,42 +279,19 @@ class Engine:
         self.handle(events.DrainRequested())
         return self.wait_until(lambda: self._idle, timeout)
 
-    # -- instructions ------------------------------------------------------------------
-
-    def _start_fork_server(self, instruction: instructions.StartForkServer) -> None:
-        # By the watcher: a start takes milliseconds, and nobody has to wait for it.
-        self.watcher.call(lambda: self._launch(instruction.generation))
-
-    def _launch(self, generation: int) -> None:
-        if self._ending:
-            return  # the pool was shut down before it could begin
-        try:
-            server = ForkServer.start(self._plan, self._store_descriptors)
-        except OSError as error:
-            self._launched = True
-            self.handle(events.ForkServerLost(generation, error, permanent=False))
-            return
-        self._launched = True
+    def reload(self, timeout: float | None) -> None:
+        """Replace fork server and workers, one by one, by some of what the code is now."""
         with self._lock:
-            if self._broken is None:
-                self._server, self._generation = server, generation
-                self._launched_at = time.monotonic()
-        if self._server is None:
-            server.close()
-            return
-        speaks = functools.partial(self._server_speaks, server, generation)
-        gone = functools.partial(self._server_gone, server, generation)
-        self.watcher.watch(server.channel.fileno(), speaks)
-        self.watcher.watch(server.pidfd, gone)
-        paused = functools.partial(self._server_paused, server)
-        watch_pauses(server.pid, lambda: self.watcher.call(paused), self.abort)
-        self.handle(events.ForkServerStarted(generation))
+            if self._reloading is not None:
+                raise PoolError("the pool is being reloaded already; wait for that to end")
+            reloading = self._reloading = Reloading(self._state.fork_servers()[0].generation)
+        self.handle(events.ReloadRequested())
+        self.wait_until(lambda: reloading.over, timeout)
+        if self._broken is not None:
+            raise PoolClosed("the pool broke; make a new one") from self._broken
+        reloading.result(timeout)
 
-    def _stop_fork_server(self, instruction: instructions.StopForkServer) -> None:
-        server = self._server
-        if server is not None:
-            server.stop()
-            self.watcher.after(self.config.grace, server.kill)
+    # -- instructions ------------------------------------------------------------------
 
     def _start_timer(self, instruction: instructions.StartTimer) -> None:
         event = instruction.event
@@ -357,31 +330,19 @@ class Engine:
     def _report_idle(self, instruction: instructions.ReportIdle) -> None:
         self._idle = True
 
+    def _report_reloaded(self, instruction: instructions.ReportReloaded) -> None:
+        with self._lock:
+            reloading, self._reloading = self._reloading, None
+        if reloading is not None:
+            if instruction.failure is None and reloading.tools is not None:
+                self._tools = reloading.tools
+            reloading.end(instruction.failure)
+
     def _report_stopped(self, instruction: instructions.ReportStopped) -> None:
         self._ending = True
         self.watcher.call(self._end)
 
     # -- notices -----------------------------------------------------------------------
-
-    def _server_speaks(self, server: ForkServer, generation: int) -> None:
-        try:
-            message = server.receive()
-        except (OSError, ValueError) as error:  # a pidfd for which there was no room, say
-            logger.error("the fork server cannot be understood, and is replaced: %s", error)
-            server.kill()
-            return
-        if message is None:
-            self._server_gone(server, generation)
-        elif isinstance(message, Imported):
-            if message.tools is not None:
-                self.learn_tools(message.tools)
-        elif isinstance(message, ImportFailed):
-            self.handle(events.ForkServerLost(generation, message.error, permanent=True))
-            server.kill()
-        elif isinstance(message, Resumed):
-            logger.warning("the fork server was stopped by a signal, and continued by its guard")
-        else:
-            self._told_of_worker(message)
 
     def _told_of_worker(self, message: Forked | ForkRefused | Exited | Stopped) -> None:
         if isinstance(message, Forked):
@@ -416,39 +377,16 @@ class Engine:
         else:
             self.handle(events.WorkerHeard(*key))
 
-    def _server_paused(self, server: ForkServer) -> None:
-        """Somebody has stopped the guard, which then would guard nothing."""
-        if self._server is server and not self._ending:
-            logger.warning("the guard was stopped by a signal, and is continued")
-            server.resume()
-
-    def _bury_server(self) -> None:
-        server = self._server
-        if server is not None and server.ended():
-            self._server_gone(server, self._generation)
-
-    def _server_gone(self, server: ForkServer, generation: int) -> None:
-        """The fork server is dead: so are its workers, by the kernel; their groups are ours."""
-        if generation <= self._buried:
-            return  # its pidfd and its channel both told
-        self._buried = generation
-        self.watcher.release(server.pidfd, lambda: None)
-        self.watcher.release(server.channel.fileno(), server.close)
-        if not self._ending:
-            logger.warning("the fork server died; starting another")
-        self.handle(events.ForkServerLost(generation, None, permanent=False))
-        with self._lock:
-            if self._server is server:
-                self._server = None
-        self._workers.orphaned(server)
+    def _server_gone(self, generation: int) -> None:
+        self._workers.orphaned(generation)
         if self._ending:
             self.watcher.call(self._end)
 
     # -- the end -----------------------------------------------------------------------
 
     def _end(self) -> None:
-        if self._server is not None:
-            return  # its end, which the watcher will see, comes first
+        if self._servers:
+            return  # their ends, which the watcher will see, come first
         self.watcher.stop()
         self._on_end()
         self.callbacks.stop()
@@ -462,10 +400,10 @@ class Engine:
             self._broken = cause
             waiters = list(self._waiters.values())
             incarnations = self._workers.abort()
-            server, self._server = self._server, None
+            servers = self._servers.abort()
         logger.error("the pool broke and ends", exc_info=cause)
         try:
-            self._tear_down(cause, waiters, incarnations, server)
+            self._tear_down(cause, waiters, incarnations, servers)
         finally:
             self.callbacks.stop()
             self.watcher.stop()
@@ -478,13 +416,12 @@ class Engine:
         cause: BaseException,
         waiters: list[Waiter],
         incarnations: list[Incarnation],
-        server: ForkServer | None,
+        servers: list[ForkServer],
     ) -> None:
         for incarnation in incarnations:
             if incarnation.lane is not None:
                 incarnation.lane.cancel()
-        if server is not None:
-            server.kill()
+        for server in servers:
             server.close()
         for waiter in waiters:
             error = PoolError(f"the pool broke: {cause!r}; make a new one")

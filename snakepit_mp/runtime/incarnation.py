@@ -75,8 +75,8 @@ class Incarnation:
     address: str | None = None
     #: When it was asked whether it is there; ``None`` once it has answered.
     asked_at: float | None = None
-    #: The fork server that was asked for it.
-    server: object = None
+    #: Of the fork server that was asked for it.
+    generation: int = 0
 
     @classmethod
     def prepare(

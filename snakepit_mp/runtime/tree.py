@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..core.pool_state import WorkerRow
+from ..core.pool_state import ForkServerRow, WorkerRow
 from .incarnation import Incarnation
 
-__all__ = ["Branch", "worker_branch"]
+__all__ = ["Branch", "server_branch", "worker_branch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,24 @@ class Branch:
         if self.restarts:
             facts.append(f"restarted {self.restarts} times")
         return f"{self.name}: {', '.join((*facts, *self.facts))}"
+
+
+def server_branch(
+    row: ForkServerRow,
+    pid: int | None,
+    since: float | None,
+    workers: Sequence[tuple[WorkerRow, Incarnation | None]],
+) -> Branch:
+    """A fork server's place in the tree, with its workers, and those who wait for it."""
+    own = (row.generation, 0) if row.asked else (row.generation,)
+    return Branch(
+        "fork server",
+        row.state.name,
+        since=since,
+        restarts=max(row.generation - 1, 0),
+        pid=pid,
+        children=tuple(worker_branch(*each) for each in workers if each[0].generation in own),
+    )
 
 
 def worker_branch(row: WorkerRow, incarnation: Incarnation | None) -> Branch:

@@ -30,9 +30,9 @@ _WRITING = 0.02
 class Workers:
     """The worker processes of a pool, from their spawn request to their burial.
 
-    ``lock`` is the engine's; ``server()``, called under it, is the fork server to be asked.
+    ``lock`` is the engine's; ``server(generation)``, called under it, is that fork server.
     ``decide`` takes a function that makes the event, which it calls under the lock.
-    ``bury_server`` tells of the fork server's end, if it has ended. ``apart`` runs what may
+    ``bury_server`` tells of a fork server's end, if it has ended. ``apart`` runs what may
     block or raise in a thread that nothing depends on.
     """
 
@@ -44,11 +44,11 @@ class Workers:
         deathbook: Deathbook,
         *,
         lock: threading.Lock,
-        server: Callable[[], ForkServer | None],
+        server: Callable[[int], ForkServer | None],
         decide: Callable[[Callable[[], events.Event]], None],
         attempt_in_hand: Callable[[int, int], tuple[int, int] | None],
-        learn_tools: Callable[[Mapping[str, ToolSpec]], None],
-        bury_server: Callable[[], None],
+        learn_tools: Callable[[int, Mapping[str, ToolSpec]], None],
+        bury_server: Callable[[int], None],
         apart: Callable[[Callable[[], object]], None],
     ) -> None:
         self._config = config
@@ -83,8 +83,9 @@ class Workers:
         except OSError as error:  # no descriptors are left; there may be some later
             self._handle(events.SpawnFailed(worker_id, number, error))
             return
+        incarnation.generation = instruction.generation
         with self._lock:
-            server = incarnation.server = self._server()
+            server = self._server(instruction.generation)
             if server is not None:
                 self._alive[incarnation.key] = incarnation
         with theirs:
@@ -172,10 +173,10 @@ class Workers:
             self._let_go(incarnation)
             self._handle(events.SpawnFailed(*key, message.error))
 
-    def orphaned(self, server: ForkServer) -> None:
+    def orphaned(self, generation: int) -> None:
         """Their fork server is dead, which the engine has told: they die, or never came to be."""
         with self._lock:
-            orphans = [i for i in self._alive.values() if i.server is server]
+            orphans = [i for i in self._alive.values() if i.generation == generation]
             lost = [i for i in orphans if i.pid is None]
             for incarnation in lost:
                 del self._alive[incarnation.key]
@@ -208,15 +209,14 @@ class Workers:
         elif isinstance(told, logging.LogRecord):
             self._apart(functools.partial(_log, told))
         elif told is not None:
-            self._learn_tools(told)
+            self._learn_tools(incarnation.generation, told)
 
     def exited(self, key: Key) -> None:
         """Its end was noticed; that of its fork server, if that caused it, is told before."""
-        self._bury_server()
-        with self._lock:
-            incarnation = self._alive.get(key)
+        incarnation = self._alive.get(key)
         if incarnation is None:
             return  # noticed already: by its pidfd, or by the fork server
+        self._bury_server(incarnation.generation)
 
         def exited() -> events.Event:
             attempt = self._attempt_in_hand(*key)
@@ -224,15 +224,15 @@ class Workers:
             return events.WorkerExited(*key, phase)
 
         self._deathbook.died(key, incarnation.last_words())
+        self._hear_out(incarnation)
         self._decide(exited)
         with self._lock:
             broke = self._alive.pop(key, None) is None
         if not broke:  # else whoever took it closes it
-            self._hear_out(incarnation)
             self._let_go(incarnation)
 
     def _hear_out(self, incarnation: Incarnation) -> None:
-        """What it had still logged, which tells most of those who die."""
+        """What it had still logged, or why it could not start: that tells most of the dead."""
         poller = select.poll()
         poller.register(incarnation.channel.fileno(), select.POLLIN)
         try:
@@ -240,6 +240,8 @@ class Workers:
                 told = incarnation.understand(received[0], self._config.allow_pickle)
                 if isinstance(told, logging.LogRecord):
                     self._apart(functools.partial(_log, told))
+                elif isinstance(told, events.StartFailed):
+                    self._handle(told)
         except (OSError, ValueError, TypeError, LookupError) as error:
             logger.debug("the last words of worker %d: %r", incarnation.worker_id, error)
 

@@ -46,7 +46,7 @@ def test_server_that_worked_is_replaced_at_once() -> None:
     assert play(ForkServerLost(1)) == [KillWorker(0, 1), KillWorker(1, 1), StartForkServer(2)]
     assert play(WorkerExited(0, 1), WorkerExited(1, 1)) == []
     spawned = [one for one in play(ForkServerStarted(2)) if isinstance(one, SpawnWorker)]
-    assert spawned == [SpawnWorker(0, 2), SpawnWorker(1, 2)]
+    assert spawned == [SpawnWorker(0, 2, 2), SpawnWorker(1, 2, 2)]
 
 
 def test_its_workers_are_replaced_though_they_never_served() -> None:
@@ -87,7 +87,7 @@ def test_server_lost_while_workers_connect() -> None:
     play(WorkerExited(0, 1), SpawnLost(1, 1))
     assert play(ForkServerDue(2)) == [StartForkServer(2)]
     spawned = [one for one in play(ForkServerStarted(2)) if isinstance(one, SpawnWorker)]
-    assert spawned == [SpawnWorker(0, 2), SpawnWorker(1, 2)]
+    assert spawned == [SpawnWorker(0, 2, 2), SpawnWorker(1, 2, 2)]
 
 
 def test_answer_that_is_read_after_the_server_was_lost() -> None:
@@ -104,7 +104,7 @@ def test_unanswered_fork_is_not_asked_of_a_dying_server_again() -> None:
     assert play(SpawnLost(0, 2)) == []
     assert server_state(play) is ForkServerState.DYING
     assert play(ForkServerLost(1)) == [StartForkServer(2)]
-    assert SpawnWorker(0, 3) in play(ForkServerStarted(2))
+    assert SpawnWorker(0, 3, 2) in play(ForkServerStarted(2))
 
 
 def test_server_that_cannot_start_is_given_up() -> None:

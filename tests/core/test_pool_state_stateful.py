@@ -19,7 +19,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from pool_world import Process, Server, World
+from pool_parts import Process, Server
+from pool_world import World
 
 from snakepit_mp.core.events import (
     DeadlineExpired,
@@ -167,6 +168,11 @@ class PoolMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         self.world.restart()
 
+    @precondition(lambda self: not self.world.reloading)
+    @rule()
+    def reload(self) -> None:
+        self.world.reload()
+
     @precondition(lambda self: self.world.hands)
     @rule(pick=_PICK)
     def lane_breaks(self, pick: int) -> None:
@@ -175,9 +181,11 @@ class PoolMachine(RuleBasedStateMachine):
         self.world.report(LaneBroke(request_id, *key))
 
     @precondition(lambda self: self._servers())
-    @rule(permanent=st.sampled_from([False, False, False, True]), hidden=st.booleans())
-    def fork_server_dies(self, permanent: bool, hidden: bool) -> None:
-        self.world.lose_server(self._servers()[0], permanent=permanent, hidden=hidden)
+    @rule(pick=_PICK, permanent=st.sampled_from([False, False, False, True]), hidden=st.booleans())
+    def fork_server_dies(self, pick: int, permanent: bool, hidden: bool) -> None:
+        servers = self._servers()
+        server = servers[pick % len(servers)]
+        self.world.lose_server(server, permanent=permanent, hidden=hidden)
 
     @precondition(lambda self: self._exits())
     @rule(pick=_PICK)
@@ -249,6 +257,7 @@ class Walk:
             self.fork_fails,
             self.worker_falls_silent,
             self.restart,
+            self.reload,
         ]
         self.steps = usual + unusual
         self.likings: list[float] = [self.dice.choice([2, 4, 8]) for _ in usual]
@@ -337,6 +346,10 @@ class Walk:
         if self.dice.random() < 0.2:
             self.world.restart()
 
+    def reload(self) -> None:
+        if self.dice.random() < 0.3:
+            self.world.reload()
+
     def lane_breaks(self) -> None:
         if self.world.hands:
             key, request_id = self.dice.choice(list(self.world.hands.items()))
@@ -345,7 +358,8 @@ class Walk:
     def fork_server_dies(self) -> None:
         if self._servers() and self.dice.random() < 0.3:
             permanent, hidden = self.dice.random() < 0.1, self.dice.random() < 0.5
-            self.world.lose_server(self._servers()[0], permanent=permanent, hidden=hidden)
+            server = self.dice.choice(self._servers())
+            self.world.lose_server(server, permanent=permanent, hidden=hidden)
 
 
 @pytest.mark.parametrize("block", range(8))

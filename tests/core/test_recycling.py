@@ -61,7 +61,7 @@ def test_successor_is_started_before_the_limit_and_then_the_old_one_leaves() -> 
     play = pool(tasks=5)  # with this jitter due after 4
     for request_id in (1, 2, 3):
         assert serve(play, request_id) == []
-    assert without_timers(serve(play, 4)) == [SpawnWorker(1, 1)]
+    assert without_timers(serve(play, 4)) == [SpawnWorker(1, 1, 1)]
     assert states(play) == [(0, "READY"), (1, "SPAWNING")]
     assert without_timers(play.ready(1)) == [StopWorker(0, 1)]
     assert states(play) == [(0, "STOPPING"), (1, "READY")]
@@ -73,7 +73,7 @@ def test_successor_is_started_before_the_limit_and_then_the_old_one_leaves() -> 
 
 def test_old_one_serves_until_its_successor_is_ready() -> None:
     play = pool(rss=1000)
-    assert without_timers(play(WorkerMeasured(0, 1, 1001))) == [SpawnWorker(1, 1)]
+    assert without_timers(play(WorkerMeasured(0, 1, 1001))) == [SpawnWorker(1, 1, 1)]
     assert GrantRequest(1, 0, 1, attempt=1) in play.submit(1)
     play.ready(1)
     assert play.row().state is S.EXECUTING
@@ -95,7 +95,7 @@ def test_limit_of_tasks_is_kept_though_the_successor_is_late() -> None:
 def test_worker_for_one_task_each() -> None:
     play = pool(tasks=1)
     assert without_timers(serve(play, 1)) == [StopWorker(0, 1)]
-    assert without_timers(play(WorkerExited(0, 1))) == [SpawnWorker(0, 2)]
+    assert without_timers(play(WorkerExited(0, 1))) == [SpawnWorker(0, 2, 1)]
     assert play.state.counters().recycled == 1
     play.ready(0, 2)
     assert without_timers(serve(play, 2, 0, 2)) == [StopWorker(0, 2)]
@@ -106,7 +106,7 @@ def test_worker_for_one_task_each() -> None:
 def test_age() -> None:
     play = Play(limits=WorkerLimits(age=100.0), jitter=lambda: -1.0).start()
     assert StartTimer(100.0, WorkerAged(0, 1)) in play.ready()
-    assert without_timers(play(WorkerAged(0, 1))) == [SpawnWorker(1, 1)]
+    assert without_timers(play(WorkerAged(0, 1))) == [SpawnWorker(1, 1, 1)]
     assert StopWorker(0, 1) in play.ready(1)
     assert play(WorkerAged(0, 1)) == []
 
@@ -125,11 +125,11 @@ def test_limits_are_spread_so_that_not_all_leave_together() -> None:
 
 def test_one_at_a_time() -> None:
     play = pool(workers=2, rss=1000)
-    assert without_timers(play(WorkerMeasured(0, 1, 2000))) == [SpawnWorker(2, 1)]
+    assert without_timers(play(WorkerMeasured(0, 1, 2000))) == [SpawnWorker(2, 1, 1)]
     assert play(WorkerMeasured(1, 1, 2000)) == []
     play.ready(2)
     spawned = without_timers(play(WorkerExited(0, 1)))
-    assert spawned == [SpawnWorker(0, 2)]  # the slot that is free now, for the next
+    assert spawned == [SpawnWorker(0, 2, 1)]  # the slot that is free now, for the next
     assert StopWorker(1, 1) in play.ready(0, 2)
 
 
@@ -159,7 +159,7 @@ def test_successor_that_never_starts_costs_no_worker() -> None:
     play(WorkerMeasured(0, 1, 2000), SpawnFailed(1, 1, OSError()))
     assert play.state.start_failure() is None
     play.submit(1)
-    assert SpawnWorker(0, 2) in play(WorkerExited(0, 1, Phase.ENTERED))
+    assert SpawnWorker(0, 2, 1) in play(WorkerExited(0, 1, Phase.ENTERED))
     play(RestartRequested())
     assert states(play) == [(0, "SPAWNING")]
 

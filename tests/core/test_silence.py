@@ -54,7 +54,7 @@ def test_idle_worker_that_stays_silent_is_replaced_though_it_never_served() -> N
     play = Play(restart=ONCE).up()
     play(WorkerSilent(0, 1, stopped=True))
     assert play(SilenceOverdue(0, 1, silence=1)) == [KillWorker(0, 1)]
-    assert SpawnWorker(0, 2) in play(WorkerExited(0, 1))
+    assert SpawnWorker(0, 2, 1) in play(WorkerExited(0, 1))
 
 
 def test_each_silence_has_its_own_timer() -> None:
@@ -122,7 +122,7 @@ def test_restart_tries_what_had_failed_again() -> None:
     play = Play(restart=ONCE).start()
     play(SpawnFailed(0, 1, OSError("no memory")))
     assert play.worker() is S.FAILED
-    assert without_timers(play(RestartRequested())) == [SpawnWorker(0, 2)]
+    assert without_timers(play(RestartRequested())) == [SpawnWorker(0, 2, 1)]
     assert play.state.start_failure() is None
     play.submit(1)
     assert play.ready(0, 2) == [GrantRequest(1, 0, 2, attempt=1)]
@@ -131,7 +131,7 @@ def test_restart_tries_what_had_failed_again() -> None:
 def test_restart_does_not_wait_for_a_backoff() -> None:
     play = Play().start()
     play(SpawnFailed(0, 1, OSError()))
-    assert without_timers(play(RestartRequested())) == [SpawnWorker(0, 2)]
+    assert without_timers(play(RestartRequested())) == [SpawnWorker(0, 2, 1)]
     assert play(RestartDue(0, 2)) == []
 
 
@@ -146,7 +146,7 @@ def test_restart_starts_a_fork_server_that_could_not_import() -> None:
     play(ForkServerLost(1, ImportError("no such module"), permanent=True))
     assert play.worker() is S.FAILED
     assert play(RestartRequested()) == [StartForkServer(2)]
-    assert without_timers(play(ForkServerStarted(2))) == [SpawnWorker(0, 2)]
+    assert without_timers(play(ForkServerStarted(2))) == [SpawnWorker(0, 2, 2)]
 
 
 def test_restart_does_not_wait_for_the_fork_servers_backoff() -> None:
@@ -170,3 +170,11 @@ def test_restart_of_a_pool_that_ends_is_too_late() -> None:
     instructions = play(SpawnFailed(0, 1, OSError()), StopRequested(), RestartRequested())
     assert not [one for one in instructions if isinstance(one, SpawnWorker)]
     assert [one for one in instructions if isinstance(one, FailRequest)]
+
+
+def test_silence_of_a_worker_that_has_to_leave_is_not_judged() -> None:
+    """It has its time to leave; that it did not answer before is no news then."""
+    play = Play().up()
+    play(WorkerSilent(0, 1, stopped=True), StopRequested())
+    assert play.worker() is S.STOPPING
+    assert play(SilenceOverdue(0, 1, silence=1)) == []

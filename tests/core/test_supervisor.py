@@ -46,7 +46,7 @@ ONCE = RestartPolicy(max_restarts=0)
 
 def spawn(worker_id: int, incarnation: int) -> list[Instruction]:
     return [
-        SpawnWorker(worker_id, incarnation),
+        SpawnWorker(worker_id, incarnation, 1),
         StartTimer(60.0, StartTimedOut(worker_id, incarnation)),
     ]
 
@@ -197,7 +197,7 @@ def test_worker_that_served_is_replaced_at_once() -> None:
 def test_worker_that_dies_of_its_first_request_had_served() -> None:
     play = Play(restart=ONCE).up()
     play.submit(1)
-    assert SpawnWorker(0, 2) in play(WorkerExited(0, 1, Phase.ENTERED))
+    assert SpawnWorker(0, 2, 1) in play(WorkerExited(0, 1, Phase.ENTERED))
 
 
 def test_worker_that_dies_idle_without_ever_serving_backs_off() -> None:
@@ -222,7 +222,7 @@ def test_broken_lane_kills_and_the_exit_decides() -> None:
     assert play(LaneBroke(1, 0, 1)) == [KillWorker(0, 1)]
     assert play(LaneBroke(1, 0, 1)) == []
     assert play.row().request_id == 1
-    assert SpawnWorker(0, 2) in play(WorkerExited(0, 1, Phase.TAKEN))
+    assert SpawnWorker(0, 2, 1) in play(WorkerExited(0, 1, Phase.TAKEN))
     assert play.ready(0, 2) == [GrantRequest(1, 0, 2, attempt=1)]
 
 
@@ -345,4 +345,4 @@ def test_lost_fork_server_and_unknown_fork_together() -> None:
         assert not [one for one in instructions if isinstance(one, SpawnWorker)]
         (timer,) = [one for one in instructions if isinstance(one, StartTimer)]
         assert play(timer.event) == [StartForkServer(2)]
-        assert play(ForkServerStarted(2))[0] == SpawnWorker(0, play.row().incarnation)
+        assert play(ForkServerStarted(2))[0] == SpawnWorker(0, play.row().incarnation, 2)

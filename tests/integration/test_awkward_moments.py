@@ -151,9 +151,9 @@ def test_fork_server_killed_again_and_again_while_it_starts(make_pool):
     assert pool.execute("add", (1, 2)) == 3
 
     for _ in range(6):
-        server = until(lambda: pool._engine._server)
+        server = until(lambda: pool._engine._servers.latest)
         os.kill(server.pid, signal.SIGKILL)
-        until(lambda server=server: pool._engine._server is not server)
+        until(lambda server=server: pool._engine._servers.latest is not server)
 
     assert pool.execute("add", (1, 2), timeout=scaled(20)) == 3
 

@@ -157,7 +157,7 @@ def test_deaths_of_the_fork_server_are_not_blamed_on_the_call(make_pool, gate: G
 
     for times in (1, 2):
         gate.wait_entered(times)
-        os.kill(getattr(pool._engine._server, who), signal.SIGKILL)
+        os.kill(getattr(pool._engine._servers.latest, who), signal.SIGKILL)
     gate.wait_entered(3)
     gate.open()
 

@@ -176,7 +176,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def kill_the_fork_server(self) -> None:
-        server = self.pool._engine._server
+        server = self.pool._engine._servers.latest
         if server is not None and server.own_pid is not None:
             self.killed = True
             with contextlib.suppress(ProcessLookupError):

@@ -125,7 +125,7 @@ def test_shutdown_while_the_fork_server_is_started(make_pool, monkeypatch):
         return server
 
     monkeypatch.setattr(ForkServer, "start", start_late)
-    os.kill(pool._engine._server.pid, signal.SIGKILL)
+    os.kill(pool._engine._servers.latest.pid, signal.SIGKILL)
     assert starting.wait(scaled(10))
 
     pool.shutdown()

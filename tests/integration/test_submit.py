@@ -55,6 +55,15 @@ def test_done_callbacks_are_called(fresh_pool: Pool):
     assert called.wait(scaled(10))
 
 
+def test_many_and_large_tasks_at_once_come_through(pool: Pool):
+    large = b"x" * 4_000_000
+    futures = [pool.submit("echo", (large if i % 50 == 0 else i,)) for i in range(500)]
+
+    results = [future.result(scaled(60)) for future in futures]
+
+    assert results == [large if i % 50 == 0 else i for i in range(500)]
+
+
 def test_deadline_of_a_future(fresh_pool: Pool):
     with pytest.raises(TaskTimeout):
         fresh_pool.submit("sleep", {"seconds": 60.0}, timeout=0.05).result(scaled(10))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import pytest
 
 from snakepit_mp.config import PoolConfig
 from snakepit_mp.core import events
+from snakepit_mp.lanes import envelope
+from snakepit_mp.lanes.frames import send_frame
 from snakepit_mp.runtime.incarnation import Incarnation
 from snakepit_mp.runtime.workers import Workers
+from snakepit_mp.values import codec
 
 
 class FakeWatcher:
@@ -48,15 +51,15 @@ class Scene:
             FakeWatcher(),  # type: ignore[arg-type]
             FakeDeathbook(),  # type: ignore[arg-type]
             lock=threading.Lock(),
-            server=lambda: None,
+            server=lambda generation: None,
             decide=self.decide,
             attempt_in_hand=lambda worker_id, incarnation: None,
-            learn_tools=lambda tools: None,
-            bury_server=lambda: None,
+            learn_tools=lambda generation, tools: None,
+            bury_server=lambda generation: None,
             apart=lambda action: action(),
         )
         self.incarnation, theirs = Incarnation.prepare(0, 1, str(folder / "w.sock"))
-        theirs.close()
+        self.theirs = theirs
         self.incarnation.pidfd, other = os.pipe()
         os.close(other)
         self.workers._alive[0, 1] = self.incarnation
@@ -67,8 +70,10 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path)
+    yield scene
+    scene.theirs.close()
 
 
 def test_exit_is_told_once_and_buries(scene: Scene):
@@ -90,3 +95,15 @@ def test_pool_that_breaks_while_an_exit_is_told_closes_what_there_is_once(scene:
     assert taken == [scene.incarnation]
     os.fstat(scene.incarnation.pidfd)
     scene.workers.close(taken)
+
+
+def test_why_it_could_not_start_is_heard_though_its_exit_is_noticed_first(scene: Scene):
+    why = envelope.encode_error(0, ValueError("no model"), allow_pickle=False)
+    send_frame(scene.theirs, codec.encode({"event": "failed", "error": why}))
+
+    scene.workers.exited((0, 1))
+
+    failed, exited = scene.told
+    assert isinstance(failed, events.StartFailed)
+    assert str(failed.cause) == "no model"
+    assert exited == events.WorkerExited(0, 1, None)
