@@ -31,13 +31,18 @@ def mp_pool():
         pool.join()
 
 
+each_lane = pytest.mark.parametrize("pool", ["socket", "grpc"], indirect=True)
+
+
 @round_trip
-def bench_snakepit_mp_grpc(benchmark, pool):
+@each_lane
+def bench_snakepit_mp(benchmark, pool):
     assert benchmark(pool.execute, "echo", (-1,)) == -1
 
 
 @round_trip
-def bench_snakepit_mp_grpc_function(benchmark, pool):
+@each_lane
+def bench_snakepit_mp_function(benchmark, pool):
     """A function instead of a tool: it travels by value with every call."""
     assert benchmark(pool.execute, abs, (-1,)) == 1
 
@@ -59,7 +64,8 @@ def bench_plain_grpc_unary(benchmark):
 
 
 @many
-def bench_snakepit_mp_grpc_map(benchmark, pool):
+@each_lane
+def bench_snakepit_mp_map(benchmark, pool):
     assert benchmark(lambda: sum(pool.map("echo", ((n,) for n in range(TASKS))))) == sum(
         range(TASKS)
     )

@@ -35,12 +35,13 @@ def bench_fork_until(benchmark, nursery, event):
     bury()
 
 
-def bench_64_workers_ready(benchmark):
-    """From `Pool` to the last of 64 workers that serve gRPC, the fork server's start included."""
+@pytest.mark.parametrize("settings", [{"grpc": False}, {}, {"lane": "grpc"}], ids=str)
+def bench_64_workers_ready(benchmark, settings):
+    """From `Pool` to the last of 64 workers, the fork server's start included."""
     pools = []
 
     def start():
-        pools.append(Pool(workers=64, bridge=None))
+        pools.append(Pool(workers=64, bridge=None, **settings))
         pools[-1].await_ready(workers=64)
 
     def stop():

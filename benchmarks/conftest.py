@@ -16,10 +16,10 @@ def pytest_report_header() -> str:
     return f"snakepit_mp: implementation {_accel.implementation!r}, {', '.join(versions)}"
 
 
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    """Two workers that have both been used, without a bridge."""
-    with Pool(Echo, workers=WORKERS, bridge=None) as pool:
+@pytest.fixture(params=["auto"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """Two workers that have both been used, without a bridge; the parameter is the lane."""
+    with Pool(Echo, workers=WORKERS, bridge=None, lane=request.param) as pool:
         pool.await_ready(workers=WORKERS)
         for _ in range(4 * WORKERS):
             pool.execute("echo", (-1,))

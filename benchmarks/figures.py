@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from apparatus import WORKERS, Echo, Nursery, compiled_once, plain_grpc, private_memory, seconds
 
@@ -61,12 +62,13 @@ def calls() -> Iterator[Figure]:
         theirs = typical(lambda: executor.submit(abs, -1).result(), 1000)
     with plain_grpc() as call:
         plain = typical(lambda: call(b"-1"), 1000)
-    with Pool(Echo, workers=WORKERS, bridge=None) as pool:
-        pool.await_ready(workers=WORKERS)
-        ours = typical(lambda: pool.execute("echo", (-1,)), 1000)
-    beside = f"{ours / plain:.1f} times plain gRPC ({micro(plain)}), "
-    beside += f"{ours / theirs:.1f} times `ProcessPoolExecutor` ({micro(theirs)})"
-    yield Figure("`execute` of a no-op over gRPC", micro(ours), beside)
+    for lane, what in (("socket", "a socket"), ("grpc", "gRPC")):
+        with Pool(Echo, workers=WORKERS, bridge=None, lane=lane) as pool:
+            pool.await_ready(workers=WORKERS)
+            ours = typical(lambda pool=pool: pool.execute("echo", (-1,)), 1000)
+        beside = f"{ours / plain:.2f} times plain gRPC ({micro(plain)}), "
+        beside += f"{ours / theirs:.2f} times `ProcessPoolExecutor` ({micro(theirs)})"
+        yield Figure(f"`execute` of a no-op over {what}", micro(ours), beside)
 
 
 def starts(bare: float) -> Iterator[Figure]:
@@ -80,16 +82,20 @@ def starts(bare: float) -> Iterator[Figure]:
                 nursery.bury(worker)
             value = median(times)
             yield Figure(what, milli(value), f"{value / bare:.2f} times a bare interpreter", goal)
-    many = median(start_of(64) for _ in range(3))
-    beside = f"{many / bare:.0f} times a bare interpreter"
-    yield Figure("64 workers serving, from `Pool(...)`", f"{many:.2f} s", beside, "1.5 s")
+    for settings, what, goal in (
+        ({"grpc": False}, "64 workers ready, without gRPC", "0.3 s"),
+        ({"lane": "grpc"}, "64 workers that serve gRPC", "1.5 s"),
+    ):
+        many = median(start_of(64, settings) for _ in range(3))
+        beside = f"{many / bare:.0f} times a bare interpreter"
+        yield Figure(f"{what}, from `Pool(...)`", f"{many:.2f} s", beside, goal)
 
 
-def start_of(workers: int) -> float:
+def start_of(workers: int, settings: dict[str, Any]) -> float:
     pools = []
 
     def start() -> None:
-        pools.append(Pool(workers=workers, bridge=None))
+        pools.append(Pool(workers=workers, bridge=None, **settings))
         pools[0].await_ready(workers=workers)
 
     try:
@@ -117,9 +123,11 @@ def timed_import(statement: str, env: dict[str, str]) -> float:
 
 
 def memory() -> Iterator[Figure]:
-    with Pool(workers=8, bridge=None) as pool:
-        pool.await_ready(workers=8)
-        each = [private_memory(row.pid) for row in pool.workers() if row.pid is not None]
+    each = {}
+    for what, settings in (("serves gRPC", {"lane": "grpc"}), ("does not", {"grpc": False})):
+        with Pool(workers=8, bridge=None, **settings) as pool:
+            pool.await_ready(workers=8)
+            each[what] = [private_memory(row.pid) for row in pool.workers() if row.pid]
     with subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); input()"],
         stdin=subprocess.PIPE,
@@ -129,10 +137,11 @@ def memory() -> Iterator[Figure]:
         process.stdout.readline()
         bare = private_memory(process.pid)
         process.communicate(b"\n")
-    value = median(each)
-    beside = f"{value / bare:.1f} times a bare interpreter ({bare / 1e6:.1f} MB)"
-    what = "private memory of an idle worker that serves gRPC"
-    yield Figure(what, f"{value / 1e6:.1f} MB", beside, "8 MB")
+    for what, sizes in each.items():
+        value = median(sizes)
+        beside = f"{value / bare:.1f} times a bare interpreter ({bare / 1e6:.1f} MB)"
+        row = f"private memory of an idle worker that {what}"
+        yield Figure(row, f"{value / 1e6:.1f} MB", beside, "8 MB")
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ __all__ = [
     "check_timeout",
 ]
 
-_LANES = ("auto", "grpc")
+_LANES = ("auto", "socket", "grpc")
 _AFFINITIES = ("hint", "strict_queue", "strict_fail_fast")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -216,6 +216,7 @@ class PoolConfig:
     breaker: BreakerPolicy | None = None
     store: Any = field(default_factory=StoreConfig)
     bridge: str | None = "unix"
+    grpc: bool = True
     preload: tuple[str, ...] = ()
     import_in: str = "server"
     env: Mapping[str, str] = field(default_factory=dict)
@@ -247,12 +248,20 @@ class PoolConfig:
             raise ConfigError(
                 f"PoolConfig.breaker must be a BreakerPolicy or None, not {self.breaker!r}"
             )
-        if not isinstance(self.allow_pickle, bool):
-            raise ConfigError(f"PoolConfig.allow_pickle must be a bool, not {self.allow_pickle!r}")
+        for name in ("allow_pickle", "grpc"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"PoolConfig.{name} must be a bool, not {getattr(self, name)!r}")
+        if self.lane == "grpc" and not self.grpc:
+            raise ConfigError("PoolConfig: lane='grpc' needs the workers' gRPC, not grpc=False")
         if not isinstance(self.name, str) or not self.name:
             raise ConfigError(f"PoolConfig.name must be a non-empty str, not {self.name!r}")
         self._check_names()
         _check_bridge(self.bridge)
+
+    @property
+    def lane_used(self) -> str:
+        """What ``lane`` comes to here."""
+        return "socket" if self.lane == "auto" else self.lane
 
     def _check_numbers(self) -> None:
         for name, least in (("workers", 1), ("queue_size", 1), ("poison_after", 1), ("threads", 1)):

@@ -46,6 +46,30 @@ EITHER_TWIN = (
     ),
 )
 
+#: What is about execution, errors, streams, deadlines or deaths is run on each lane.
+EACH_LANE = tuple(
+    f"integration/test_{name}.py"
+    for name in (
+        "callables",
+        "context",
+        "crash_restart",
+        "death_matrix",
+        "diagnosis",
+        "execute",
+        "interrupts",
+        "retries",
+        "submit",
+    )
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    path = Path(str(metafunc.module.__file__))
+    if "lane" in metafunc.fixturenames and path.as_posix().endswith(EACH_LANE):
+        # No twin has a part in the lane over gRPC.
+        over_grpc = pytest.param("grpc", marks=pytest.mark.either_twin)
+        metafunc.parametrize("lane", ["socket", over_grpc], indirect=True, scope="module")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent

@@ -15,7 +15,7 @@ from pool_adapters import Tools
 from snakepit_mp import Pool
 from snakepit_mp.runtime import diagnosis
 
-__all__ = ["Gate", "fresh_pool", "gate", "make_pool", "patience", "pool", "until"]
+__all__ = ["Gate", "fresh_pool", "gate", "lane", "make_pool", "patience", "pool", "until"]
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
@@ -34,9 +34,15 @@ def _ready(pool: Pool) -> Pool:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
+def lane(request: pytest.FixtureRequest) -> str:
+    """The lane of `pool`, and of what `make_pool` makes if nothing else is asked for."""
+    return str(getattr(request, "param", "auto"))
+
+
+@pytest.fixture(scope="module")
+def pool(lane: str) -> Iterator[Pool]:
     """Two workers for the whole file; for tests after which they live on."""
-    with Pool(Tools, workers=2, bridge=None) as pool:
+    with Pool(Tools, workers=2, bridge=None, lane=lane) as pool:
         _ready(pool)
         # Both connections are made, so that no test of the file seems to leave one behind.
         for future in [pool.submit("sleep", (0.1,)) for _ in range(2)]:
@@ -46,13 +52,14 @@ def pool() -> Iterator[Pool]:
 
 
 @pytest.fixture
-def make_pool() -> Iterator[Callable[..., Pool]]:
+def make_pool(lane: str) -> Iterator[Callable[..., Pool]]:
     """Makes pools that end with the test, those that still work included."""
     made: list[Pool] = []
 
     def make(adapter: Any = Tools, *, ready: bool = True, **settings: Any) -> Pool:
         settings.setdefault("workers", 2)
         settings.setdefault("bridge", None)
+        settings.setdefault("lane", lane)
         pool = Pool(adapter, **settings)
         made.append(pool)
         return _ready(pool) if ready else pool

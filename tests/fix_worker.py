@@ -6,10 +6,14 @@ tests of whole pools hold the two to the same behaviour.
 
 from __future__ import annotations
 
+import itertools
+import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from fix_timeouts import scaled
@@ -17,11 +21,26 @@ from fix_timeouts import scaled
 from snakepit_mp.adapter import Adapter, tool
 from snakepit_mp.lanes.envelope import Call, Kind, Reply, decode_reply, encode_call, frame
 from snakepit_mp.lanes.grpc import GrpcLane
+from snakepit_mp.lanes.lane import Lane
+from snakepit_mp.lanes.socket import SocketLane
 from snakepit_mp.lanes.status import StatusPage
+from snakepit_mp.runtime.watcher import Watcher
 from snakepit_mp.worker.executor import Executor
 from snakepit_mp.worker.servicer import WorkerServer, serve
+from snakepit_mp.worker.socket_inbox import SocketInbox
 
-__all__ = ["Context", "FakeMain", "Worker", "fake_main", "wait_for", "worker"]
+__all__ = [
+    "Context",
+    "FakeMain",
+    "GrpcWorker",
+    "SocketWorker",
+    "Worker",
+    "fake_main",
+    "lane_name",
+    "make_worker",
+    "wait_for",
+    "worker",
+]
 
 TOKEN = "open sesame"
 
@@ -162,6 +181,11 @@ class Tools(Adapter):
         return "done"
 
     @tool
+    def wait_and_hoard(self, size: int) -> bytes:
+        wait_for(self.gate)
+        return bytes(size)
+
+    @tool
     def count(self, n: int) -> Iterator[int]:
         yield from range(n)
 
@@ -169,6 +193,13 @@ class Tools(Adapter):
     def fail_after(self, n: int) -> Iterator[int]:
         yield from range(n)
         raise ValueError("no more")
+
+    @tool
+    def wait_in_stream(self) -> Iterator[int]:
+        yield 0
+        self.entered.set()
+        wait_for(self.gate)
+        yield 1
 
     @tool
     def endless(self, size: int) -> Iterator[bytes]:
@@ -183,13 +214,37 @@ class Tools(Adapter):
 
 
 class Worker:
-    """A served executor, and lanes to it."""
+    """An executor that is reached over a lane."""
 
-    def __init__(self, socket_path: Path, adapter: Adapter) -> None:
+    main: FakeMain
+    lane: Lane
+
+    def __init__(self, folder: Path, adapter: Adapter) -> None:
         self.adapter: Any = adapter
+        self._numbers = itertools.count(7)
+
+    def frame(self, command: str, streaming: bool = False, **kwargs: Any) -> bytes:
+        return self.main.frame(command, next(self._numbers), kwargs=kwargs, streaming=streaming)
+
+    def __enter__(self) -> Self:
+        self.main.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lane.close()
+        if isinstance(self.adapter, Tools):
+            self.adapter.gate.set()
+        self.main.__exit__()
+
+
+class GrpcWorker(Worker):
+    """Served over gRPC in this process, to any number of lanes."""
+
+    def __init__(self, folder: Path, adapter: Adapter) -> None:
+        super().__init__(folder, adapter)
         self.main = FakeMain(adapter)
         self.server: WorkerServer = serve(
-            self.main.executor, socket_path=str(socket_path), token=TOKEN
+            self.main.executor, socket_path=str(folder / "w.sock"), token=TOKEN
         )
         self.lanes: list[GrpcLane] = []
         self.lane = self.connect()
@@ -198,24 +253,53 @@ class Worker:
         self.lanes.append(GrpcLane(self.server.target, token))
         return self.lanes[-1]
 
-    def frame(self, command: str, streaming: bool = False, **kwargs: Any) -> bytes:
-        return self.main.frame(command, kwargs=kwargs, streaming=streaming)
-
-    def __enter__(self) -> Worker:
-        self.main.__enter__()
-        return self
-
     def __exit__(self, *_: object) -> None:
         for lane in self.lanes:
             lane.close()
-        if isinstance(self.adapter, Tools):
-            self.adapter.gate.set()
-        self.main.__exit__()
+        super().__exit__()
         self.server.stop(0)
 
 
+class SocketWorker(Worker):
+    """Reached over a socket pair, whose other end its main thread has."""
+
+    def __init__(self, folder: Path, adapter: Adapter) -> None:
+        super().__init__(folder, adapter)
+        ours, self.theirs = socket.socketpair()
+        self.inbox = SocketInbox(self.theirs)
+        self.main = FakeMain(adapter, inbox=self.inbox)
+        self.reactor = Watcher("reactor", lambda error: None)
+        self.reactor.start()
+        self.lane = SocketLane(ours, self.reactor)
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.reactor.stop()
+        assert self.reactor.join(scaled(10))
+        self.inbox.close()
+
+
+LANES: dict[str, type[Worker]] = {"socket": SocketWorker, "grpc": GrpcWorker}
+
+
+@pytest.fixture(params=LANES)
+def lane_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    """`Tools`, served over gRPC in this process."""
-    with Worker(tmp_path / "w.sock", Tools()) as worker:
-        yield worker
+def make_worker(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """Makes workers with `Tools` on the lane that is asked for."""
+    with ExitStack() as made:
+
+        def make(name: str) -> Any:
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            return made.enter_context(LANES[name](folder, Tools()))
+
+        yield make
+
+
+@pytest.fixture
+def worker(make_worker: Callable[[str], Any], lane_name: str) -> Any:
+    """`Tools`, on each lane in turn."""
+    return make_worker(lane_name)

@@ -50,6 +50,7 @@ BAD: list[tuple[type, str, list[Any]]] = [
     (PoolConfig, "threads", [0, 1.5, None]),
     (PoolConfig, "context", ["package:VARIABLE", ("VARIABLE",), ("a.b:",), (1,)]),
     (PoolConfig, "allow_pickle", [1, None, "yes"]),
+    (PoolConfig, "grpc", [1, None, "yes"]),
     (PoolConfig, "name", ["", None, 5]),
 ]
 CASES = [(cls, name, value) for cls, name, values in BAD for value in values]
@@ -75,6 +76,11 @@ def test_bad_address_says_what_to_do() -> None:
 @pytest.mark.parametrize("bridge", ["unix", None, "127.0.0.1:0", "localhost:50051", "[::1]:0"])
 def test_local_addresses_are_accepted(bridge: str | None) -> None:
     assert PoolConfig(bridge=bridge).bridge == bridge
+
+
+def test_the_lane_over_grpc_needs_grpc() -> None:
+    with pytest.raises(ConfigError, match="grpc=False"):
+        PoolConfig(lane="grpc", grpc=False)
 
 
 def test_unknown_setting() -> None:

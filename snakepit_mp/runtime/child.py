@@ -63,13 +63,19 @@ def become(life: Callable[[], int]) -> NoReturn:
 
 
 def become_worker(
-    heritage: Heritage, request: SpawnRequest, channel_fd: int, status_fd: int
+    heritage: Heritage,
+    request: SpawnRequest,
+    channel_fd: int,
+    status_fd: int,
+    lane_fd: int | None = None,
 ) -> NoReturn:
     """Be the worker that was asked for; to be called right after the fork."""
-    become(lambda: _live(heritage, request, channel_fd, status_fd))
+    become(lambda: _live(heritage, request, channel_fd, status_fd, lane_fd))
 
 
-def _live(heritage: Heritage, request: SpawnRequest, channel_fd: int, status_fd: int) -> int:
+def _live(
+    heritage: Heritage, request: SpawnRequest, channel_fd: int, status_fd: int, lane_fd: int | None
+) -> int:
     kernel.die_with_parent(heritage.server)
     os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
@@ -90,6 +96,7 @@ def _live(heritage: Heritage, request: SpawnRequest, channel_fd: int, status_fd:
             incarnation=request.incarnation,
             channel=socket.socket(fileno=channel_fd),
             status_fd=status_fd,
+            lane=None if lane_fd is None else socket.socket(fileno=lane_fd),
             socket_path=request.socket_path,
             token=request.token,
             adapter=heritage.adapter,
@@ -99,6 +106,7 @@ def _live(heritage: Heritage, request: SpawnRequest, channel_fd: int, status_fd:
             threads=plan.threads,
             pool_name=plan.pool_name,
             log_level=plan.log_level,
+            grpc=plan.grpc,
         )
     )
 

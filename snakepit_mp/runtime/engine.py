@@ -219,7 +219,11 @@ class Engine:
 
     def rows(self) -> list[WorkerInfo]:
         """What each worker does at this moment."""
-        return [row_of(*worker, self._waiter_of(worker[0].request_id)) for worker in self.workers()]
+        lane = self.config.lane_used
+        return [
+            row_of(*worker, self._waiter_of(worker[0].request_id), lane)
+            for worker in self.workers()
+        ]
 
     def counters(self) -> Counters:
         with self._lock:

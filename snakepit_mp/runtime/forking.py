@@ -7,6 +7,7 @@ application has ended or let go, leave no process behind.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import select
 import signal
@@ -108,6 +109,8 @@ class _Server:
         store = SessionStore.attach(self._store_fds, self._plan.store)
         with ThreadBlame() as blame:
             settle(self._plan)
+            if self._plan.grpc:
+                importlib.import_module("..worker.servicer", __package__)  # once for all workers
             if self._plan.import_in == "server":
                 adapter = import_adapter(self._plan)
                 tools = {} if adapter is None else tools_of(adapter)
@@ -156,7 +159,7 @@ class _Server:
 
     def _serve_request(self) -> bool:
         """Take one request; false if there will be no more."""
-        frame = recv_frame(self._channel, max_fds=2)
+        frame = recv_frame(self._channel, max_fds=3)
         if frame is None:
             return False
         payload, fds = frame
@@ -170,14 +173,14 @@ class _Server:
                 os.close(fd)
         return True
 
-    def _fork(self, request: SpawnRequest, channel_fd: int, status_fd: int) -> None:
+    def _fork(self, request: SpawnRequest, *fds: int) -> None:
         assert self._heritage is not None
         refuse_threads()
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
             if pid == 0:
-                become_worker(self._heritage, request, channel_fd, status_fd)
+                become_worker(self._heritage, request, *fds)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setpgid(pid, pid)

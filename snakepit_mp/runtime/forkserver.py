@@ -116,6 +116,7 @@ class ForkServer:
         *,
         channel_fd: int,
         status_fd: int,
+        lane_fd: int | None = None,
         socket_path: str,
         token: str,
     ) -> None:
@@ -124,8 +125,9 @@ class ForkServer:
         The descriptors stay the caller's. Raises ``OSError`` if the server is gone.
         """
         request = SpawnRequest(worker_id, incarnation, socket_path, token)
+        fds = [channel_fd, status_fd] + ([] if lane_fd is None else [lane_fd])
         with self._sending:
-            send_frame(self.channel, encode_request(request), [channel_fd, status_fd])
+            send_frame(self.channel, encode_request(request), fds)
 
     def receive(self) -> ServerMessage | None:
         """The next message, blocking; ``None`` when no more will come."""

@@ -45,7 +45,7 @@ class Heartbeat:
         # Answers may wait to be read by this thread: it must not judge when it is late itself.
         late = time.monotonic() > self._due + INTERVAL / _LATE
         for worker in list(self._workers()):
-            if worker.lane is None:
+            if not worker.ready:
                 continue
             if worker.asked_at is not None and not late:
                 self._handle(events.WorkerSilent(*worker.key, stopped=False))

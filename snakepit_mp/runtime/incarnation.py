@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import secrets
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from ..adapter import ToolSpec
@@ -17,6 +19,7 @@ from ..lanes import envelope
 from ..lanes.blackbox import STACK_SIGNAL, BlackBox
 from ..lanes.frames import send_frame
 from ..lanes.lane import Lane
+from ..lanes.socket import Reactor, SocketLane
 from ..lanes.status import INTERRUPT_SIGNAL, Phase, StatusPage
 from ..telemetry.logs import logger
 from ..values import codec
@@ -73,6 +76,7 @@ class Incarnation:
     pidfd: int | None = None
     lane: Lane | None = None
     address: str | None = None
+    ready: bool = False
     #: When it was asked whether it is there; ``None`` once it has answered.
     asked_at: float | None = None
     #: Of the fork server that was asked for it.
@@ -80,19 +84,25 @@ class Incarnation:
 
     @classmethod
     def prepare(
-        cls, worker_id: int, number: int, socket_path: str
-    ) -> tuple[Incarnation, socket.socket]:
-        """All that a process needs, and the child's end of the channel (to be closed here)."""
-        ours, theirs = socket.socketpair()
-        try:
+        cls, worker_id: int, number: int, socket_path: str, reactor: Reactor | None = None
+    ) -> tuple[Incarnation, list[socket.socket]]:
+        """All that a process needs, and the child's ends of channel and lane (to be closed here).
+
+        With a ``reactor`` the lane is a `SocketLane`, else it opens when the worker serves gRPC.
+        """
+        with ExitStack() as undo:
+            pairs = [socket.socketpair() for _ in range(1 if reactor is None else 2)]
+            for end in itertools.chain.from_iterable(pairs):
+                undo.callback(end.close)
             status = StatusPage.create()
-        except BaseException:
-            ours.close()
-            theirs.close()
-            raise
+            undo.pop_all()
+        ours, theirs = zip(*pairs, strict=True)
         # Half a message from a worker that is stopped must not hold up everybody.
-        ours.settimeout(_PATIENCE)
-        return cls(worker_id, number, ours, status, socket_path, secrets.token_hex(16)), theirs
+        ours[0].settimeout(_PATIENCE)
+        lane = None if reactor is None else SocketLane(ours[1], reactor)
+        token = secrets.token_hex(16)
+        made = cls(worker_id, number, ours[0], status, socket_path, token, lane=lane)
+        return made, list(theirs)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -108,10 +118,8 @@ class Incarnation:
         """
         message = codec.decode(frame)
         kind = message["event"]
-        if kind == "serving":
-            self.lane = _open_lane(message["target"], self.token)
-            self.address = message["target"]
-            return events.WorkerReady(*self.key)
+        if kind in ("ready", "serving"):
+            return self._is_there(message.get("target"))
         if kind == "failed":
             reply = envelope.decode_reply(message["error"], allow_pickle=allow_pickle)
             cause = reply.error or PoolError("the worker did not say why it failed")
@@ -127,6 +135,18 @@ class Incarnation:
         if kind == "released":
             return events.ToolEnded(*self.key, message["request_id"], message["attempt"])
         return None
+
+    def _is_there(self, target: str | None) -> events.Event | None:
+        """It takes calls or, with a ``target``, serves gRPC there; the first of it is news."""
+        self.address = target or self.address
+        if self.ready:
+            return None
+        if self.lane is None:
+            if target is None:
+                raise ValueError("a worker that serves gRPC alone does not say where")
+            self.lane = _open_lane(target, self.token)
+        self.ready = True
+        return events.WorkerReady(*self.key)
 
     @property
     def black_box(self) -> BlackBox:

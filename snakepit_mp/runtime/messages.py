@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SpawnRequest:
-    """Fork this worker; its channel and status page come as descriptors, in this order."""
+    """Fork this worker; its channel, status page and, but for gRPC, lane come as descriptors."""
 
     worker_id: int
     incarnation: int

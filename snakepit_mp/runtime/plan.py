@@ -89,6 +89,7 @@ class ForkPlan:
     import_in: str
     env: Mapping[str, str]
     threads: int
+    grpc: bool
     allow_pickle: bool
     pool_name: str
     socket_directory: str = ""
@@ -106,6 +107,7 @@ class ForkPlan:
             import_in=config.import_in,
             env=config.env,
             threads=config.threads,
+            grpc=config.grpc,
             allow_pickle=config.allow_pickle,
             pool_name=config.name,
             log_level=logging.getLogger().getEffectiveLevel(),

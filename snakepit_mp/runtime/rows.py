@@ -29,7 +29,9 @@ class WorkerInfo:
     command: str | None
 
 
-def row_of(row: WorkerRow, incarnation: Incarnation | None, waiter: Waiter | None) -> WorkerInfo:
+def row_of(
+    row: WorkerRow, incarnation: Incarnation | None, waiter: Waiter | None, lane: str
+) -> WorkerInfo:
     """What the brain knows of a worker, its process tells, and its request is."""
     return WorkerInfo(
         id=row.worker_id,
@@ -37,7 +39,7 @@ def row_of(row: WorkerRow, incarnation: Incarnation | None, waiter: Waiter | Non
         pid=row.pid,
         state=row.state.name,
         address=None if incarnation is None else incarnation.address,
-        lane="grpc",
+        lane=lane,
         tasks=row.tasks,
         rss=None if incarnation is None else incarnation.rss(),
         age=None if incarnation is None else time.monotonic() - incarnation.spawned_at,

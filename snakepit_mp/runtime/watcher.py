@@ -42,6 +42,20 @@ class Timer:
             self._watcher.cancelled_timers += 1
 
 
+class _Release:
+    """To be done also by a watcher that ends: somebody has given a descriptor away with it."""
+
+    __slots__ = ("_fd", "_watcher", "close")
+
+    def __init__(self, watcher: Watcher, fd: int, close: Callable[[], None]) -> None:
+        self._watcher = watcher
+        self._fd = fd
+        self.close = close
+
+    def __call__(self) -> None:
+        self._watcher._unregister(self._fd, self.close)
+
+
 class Watcher:
     """One thread that runs callbacks: of readable descriptors, of timers, and handed over ones.
 
@@ -89,14 +103,18 @@ class Watcher:
         self.call(lambda: heapq.heappush(self._timers, entry))
         return timer
 
-    def watch(self, fd: int, readable: Callable[[], None]) -> None:
-        """Call ``readable`` whenever ``fd`` can be read."""
-        self.call(lambda: self._register(fd, readable))
+    def watch(self, fd: int, ready: Callable[[], None], *, writing: bool = False) -> None:
+        """Call ``ready`` whenever ``fd`` can be read or, with ``writing``, written; a second
+        call for the same descriptor replaces the first."""
+        self.call(lambda: self._register(fd, ready, writing))
 
     def release(self, fd: int, close: Callable[[], None]) -> None:
         """Stop watching ``fd``, then ``close`` it: in this order, or its number could be
         another file's already when the selector lets go of it."""
-        self.call(lambda: self._unregister(fd, close))
+        if self._closed:
+            close()
+        else:
+            self.call(_Release(self, fd, close))
 
     def stop(self) -> None:
         """End the thread after what it has in hand; timers not due are dropped."""
@@ -123,8 +141,10 @@ class Watcher:
     def _woken(self) -> None:
         self._wake_out.recv(4096)
 
-    def _register(self, fd: int, readable: Callable[[], None]) -> None:
-        self._selector.register(fd, selectors.EVENT_READ, readable)
+    def _register(self, fd: int, ready: Callable[[], None], writing: bool = False) -> None:
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+        known = fd in self._selector.get_map()
+        (self._selector.modify if known else self._selector.register)(fd, wanted, ready)
 
     def _unregister(self, fd: int, close: Callable[[], None]) -> None:
         if fd in self._selector.get_map():
@@ -180,7 +200,10 @@ class Watcher:
     def close(self) -> None:
         """Give the descriptors back; done by the thread at its end, if it was ever started."""
         self._closed = True
-        self._actions.clear()
+        while self._actions:
+            action = self._actions.popleft()
+            if isinstance(action, _Release):
+                action.close()
         self._timers.clear()
         self._selector.close()
         self._wake_in.close()

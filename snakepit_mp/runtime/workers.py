@@ -7,6 +7,7 @@ import logging
 import select
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from ..adapter import ToolSpec
 from ..config import PoolConfig
@@ -79,7 +80,8 @@ class Workers:
         worker_id, number = instruction.worker_id, instruction.incarnation
         path = self._directory.socket_path(worker_id, number)
         try:
-            incarnation, theirs = Incarnation.prepare(worker_id, number, path)
+            reactor = None if self._config.lane_used == "grpc" else self._watcher
+            incarnation, theirs = Incarnation.prepare(worker_id, number, path, reactor)
         except OSError as error:  # no descriptors are left; there may be some later
             self._handle(events.SpawnFailed(worker_id, number, error))
             return
@@ -88,7 +90,9 @@ class Workers:
             server = self._server(instruction.generation)
             if server is not None:
                 self._alive[incarnation.key] = incarnation
-        with theirs:
+        with ExitStack() as ends:
+            for end in theirs:
+                ends.callback(end.close)
             if server is None:
                 incarnation.channel.close()
                 incarnation.close()
@@ -101,8 +105,9 @@ class Workers:
                 server.spawn(
                     worker_id,
                     number,
-                    channel_fd=theirs.fileno(),
+                    channel_fd=theirs[0].fileno(),
                     status_fd=incarnation.status.fd,
+                    lane_fd=theirs[1].fileno() if theirs[1:] else None,
                     socket_path=path,
                     token=incarnation.token,
                 )

@@ -20,7 +20,8 @@ class WorkerBoot:
     """Everything a worker knows when it begins; the descriptors are its own to close.
 
     ``channel``: socket to the application. ``status_fd``: memory file of the `StatusPage`.
-    ``socket_path``: where the gRPC server shall listen, for those who show ``token``.
+    ``lane``: socket by which calls come, ``None`` if they come by gRPC. ``socket_path``: where
+    the gRPC server shall listen, for those who show ``token``; ``grpc``: whether there is one.
     ``adapter``: the class, or ``None`` for callables only; with ``load_adapter`` it is
     imported in the worker, by that function. ``threads``: BLAS and OpenMP threads.
     ``log_level``: of the application's root logger.
@@ -30,6 +31,7 @@ class WorkerBoot:
     incarnation: int
     channel: socket.socket
     status_fd: int
+    lane: socket.socket | None
     socket_path: str
     token: str
     adapter: type[Adapter] | None
@@ -39,3 +41,4 @@ class WorkerBoot:
     threads: int
     pool_name: str
     log_level: int = logging.WARNING
+    grpc: bool = True

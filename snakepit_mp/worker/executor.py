@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from ..adapter import Adapter, ToolSpec, methods_of, retried_exceptions
 from ..errors import InvalidArguments, ToolNotFound, VariableNotFound
@@ -33,10 +33,10 @@ from ..parameters import CONTEXT, with_context
 from ..telemetry.trace import adopt
 from .descent import OnlyThisProcess
 from .interrupts import Interrupted, Interrupts
-from .job import Job, JobCancelled, JobRefused
+from .job import Job, JobCancelled, JobRefused, RunnableJob
 from .memory import MemoryNotes
 
-__all__ = ["ContextFactory", "Executor"]
+__all__ = ["ContextFactory", "Executor", "Inbox"]
 
 #: Makes what a tool gets as ``ctx``, from the call's session id, attempt and deadline, and a
 #: function that tells whether its caller has gone.
@@ -44,6 +44,15 @@ ContextFactory = Callable[[str | None, int, float | None, Callable[[], bool]], A
 
 #: Requests that were withdrawn before they came; their frames may still be under way.
 _REMEMBERED_WITHDRAWALS = 256
+
+
+class Inbox(Protocol):
+    """Where `Executor.run` takes its work from. `put` may be called from anywhere."""
+
+    def put(self, item: Any) -> None: ...
+
+    def get(self) -> Any:
+        """A job, a withdrawal, or ``None`` to end."""
 
 
 class _Withdrawal(int):
@@ -55,7 +64,8 @@ class Executor:
 
     ``adapter`` has been started already. ``on_session`` is called with a call's session
     before its tool, ``on_abandoned`` with number and attempt of a request whose caller has
-    left, or may have left, when the worker is free of it. `run` belongs to the main thread;
+    left, or may have left, when the worker is free of it. ``inbox``: where work comes from
+    besides `submit`. `run` belongs to the main thread;
     `submit` and `stop` may be called in any other. All of it belongs to the process that
     makes it: one that a tool forks ends with the tool's code.
     """
@@ -69,6 +79,7 @@ class Executor:
         on_session: Callable[[str], object] = lambda session_id: None,
         on_abandoned: Callable[[int, int | None], object] = lambda request_id, attempt: None,
         allow_pickle: bool = True,
+        inbox: Inbox | None = None,
     ) -> None:
         self._methods = {} if adapter is None else methods_of(adapter)
         self._status = status
@@ -76,7 +87,7 @@ class Executor:
         self._on_session = on_session
         self._on_abandoned = on_abandoned
         self._allow_pickle = allow_pickle
-        self._inbox: queue.SimpleQueue[Job | _Withdrawal | None] = queue.SimpleQueue()
+        self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._lock = threading.Lock()
         self._stopping = False
         self._only_here = OnlyThisProcess()
@@ -128,7 +139,7 @@ class Executor:
             self._perform(job)
         return True
 
-    def _perform(self, job: Job) -> None:
+    def _perform(self, job: RunnableJob) -> None:
         request_id, attempt = job.header.request_id, job.header.attempt
         self._status.taken(request_id, attempt)
         interrupts = self.interrupts
@@ -156,7 +167,7 @@ class Executor:
         if self._status.interrupted() == request_id:
             self._on_abandoned(request_id, attempt)
 
-    def _answer(self, job: Job) -> bytes:
+    def _answer(self, job: RunnableJob) -> bytes:
         """The last frame of the reply."""
         header = job.header
         call = decode_call(job.frame, allow_pickle=self._allow_pickle)
@@ -176,7 +187,7 @@ class Executor:
         self._send_items(result, job)
         return encode_end(header.request_id)
 
-    def _prepare(self, call: Call, job: Job) -> Callable[[], Any]:
+    def _prepare(self, call: Call, job: RunnableJob) -> Callable[[], Any]:
         """What remains to be called; everything that can be wrong with a call shows here."""
         make_context = partial(self._make_context, call, job)
         if call.command is None:
@@ -206,7 +217,7 @@ class Executor:
         args, kwargs = with_context(function, call.args, call.kwargs, make_context)
         return partial(function, *args, **kwargs)
 
-    def _make_context(self, call: Call, job: Job) -> Any:
+    def _make_context(self, call: Call, job: RunnableJob) -> Any:
         header = job.header
 
         def cancelled() -> bool:
@@ -228,7 +239,7 @@ class Executor:
         with self._only_here, self.interrupts.cancelling():
             return await awaitable
 
-    def _send_items(self, items: Any, job: Job) -> None:
+    def _send_items(self, items: Any, job: RunnableJob) -> None:
         """Send each item when there is room; close the tool if nobody wants more."""
         try:
             if isinstance(items, AsyncIterator):
@@ -242,7 +253,7 @@ class Executor:
         except JobCancelled:
             pass  # the tool is closed, and there is nobody to be told
 
-    def _send_sync_items(self, items: Iterator[Any], job: Job) -> None:
+    def _send_sync_items(self, items: Iterator[Any], job: RunnableJob) -> None:
         try:
             for item in items:
                 self._only_here.check()
@@ -253,7 +264,7 @@ class Executor:
                 with self.interrupts.winding_down():
                     close()
 
-    async def _send_async_items(self, items: AsyncIterator[Any], job: Job) -> None:
+    async def _send_async_items(self, items: AsyncIterator[Any], job: RunnableJob) -> None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
@@ -275,7 +286,7 @@ class Executor:
                 with self.interrupts.winding_down():
                     await close()
 
-    def _item(self, item: Any, job: Job) -> bytes:
+    def _item(self, item: Any, job: RunnableJob) -> bytes:
         return encode_value(
             job.header.request_id, item, allow_pickle=self._allow_pickle, kind=Kind.ITEM
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from ..lanes.envelope import Header, header_of
 
-__all__ = ["Job", "JobCancelled", "JobRefused"]
+__all__ = ["Job", "JobCancelled", "JobRefused", "RunnableJob"]
 
 #: Items that a streaming tool may be ahead of what has been sent.
 _BUFFERED_ITEMS = 4
@@ -20,6 +21,28 @@ class JobCancelled(Exception):
 
 class JobRefused(Exception):
     """The worker is stopping; nothing of this job was done."""
+
+
+class RunnableJob(Protocol):
+    """What whoever runs a tool needs of a job, on whichever lane it came."""
+
+    frame: bytes
+    header: Header
+    retry_on: tuple[type[Exception], ...]
+
+    @property
+    def cancelled(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    def put(self, reply: bytes) -> None: ...
+
+    def try_put(self, reply: bytes) -> bool: ...
+
+    def finish(self, reply: bytes) -> None: ...
+
+    def when_cancelled(self, call: Callable[[], object] | None) -> None: ...
 
 
 class Job:

@@ -8,8 +8,9 @@ import signal
 import socket
 import threading
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from ..adapter import Adapter, tools_of
 from ..lanes.blackbox import BlackBox
@@ -17,13 +18,17 @@ from ..lanes.envelope import encode_error
 from ..lanes.frames import recv_frame, send_frame
 from ..lanes.status import INTERRUPT_SIGNAL, StatusPage
 from ..session import SessionContext
+from ..telemetry.logs import logger
 from ..values import codec
 from .boot import WorkerBoot
 from .descent import OnlyThisProcess
 from .executor import ContextFactory, Executor
 from .logs import ForwardingHandler
-from .servicer import WorkerServer, serve
+from .socket_inbox import SocketInbox
 from .stderr import keep_stderr
+
+if TYPE_CHECKING:
+    from .servicer import WorkerServer
 
 __all__ = ["run"]
 
@@ -35,8 +40,8 @@ def run(boot: WorkerBoot) -> int:
     """Be a worker, in the main thread, until told to stop; the process's exit code.
 
     Tells the application on ``boot.channel``: ``tools`` (where the adapter is imported
-    here), ``started`` after `Adapter.start`, ``serving`` with the gRPC target, or
-    ``failed``. Obeys ``stop``; ends at once when the channel is closed.
+    here), ``started`` after `Adapter.start`, ``ready`` if calls come over a socket, ``serving``
+    with the gRPC target, or ``failed``. Obeys ``stop``; ends at once when the channel is closed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the application's business
     status = StatusPage.attach(boot.status_fd)
@@ -45,26 +50,84 @@ def run(boot: WorkerBoot) -> int:
     box.catch_fatal_signals()
     keep_stderr(box)
     running: list[Executor] = []
+    serving = _Serving(boot)
     _forward_logs(boot, lambda: running[0].current if running else (None, None))
     try:
         try:
-            adapter, executor, server = _start(boot, status)
+            adapter, executor = _start(boot, status)
+            running.append(executor)
+            if boot.lane is None:
+                serving.start(executor)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the application is told
             failure = encode_error(0, error, allow_pickle=boot.allow_pickle)
             _tell(boot.channel, {"event": "failed", "error": failure})
             return 1
-        running.append(executor)
-        _tell(boot.channel, {"event": "serving", "target": server.target})
+        if boot.lane is not None:
+            _tell(boot.channel, {"event": "ready"})
+            serving.start_apart(executor)
     except ConnectionError:
         return 1  # the application is gone
     executor.run()
-    server.stop(_FAREWELL)
+    serving.stop()
     if adapter is not None:
         adapter.stop()
     return 0
 
 
-def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Executor, WorkerServer]:
+class _Serving:
+    """The worker's gRPC server, from whenever it was started."""
+
+    def __init__(self, boot: WorkerBoot) -> None:
+        self._boot = boot
+        self._server: WorkerServer | None = None
+        self._starting: threading.Thread | None = None
+
+    def start(self, executor: Executor) -> None:
+        """Serve, and tell where; calls may come by it."""
+        with _without_interrupts():
+            from .servicer import serve  # workers without gRPC do without
+
+            boot = self._boot
+            self._server = serve(executor, socket_path=boot.socket_path, token=boot.token)
+        _tell(boot.channel, {"event": "serving", "target": self._server.target})
+
+    def start_apart(self, executor: Executor) -> None:
+        """The same in a thread, since calls come another way, and need not wait for it."""
+        if self._boot.grpc:
+            starter = threading.Thread(
+                target=self._try, args=(executor,), name="snakepit_mp-serving", daemon=True
+            )
+            with _without_interrupts():
+                starter.start()
+            self._starting = starter
+
+    def _try(self, executor: Executor) -> None:
+        try:
+            self.start(executor)
+        except ConnectionError:
+            pass  # the application is gone
+        except (ImportError, OSError, RuntimeError):  # its pool does not need it
+            logger.exception("the worker's gRPC server cannot start")
+
+    def stop(self) -> None:
+        if self._starting is not None:
+            self._starting.join()
+        if self._server is not None:
+            self._server.stop(_FAREWELL)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Threads that begin in this block leave the signal to the main thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT_SIGNAL})
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {INTERRUPT_SIGNAL})
+
+
+def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Executor]:
     cls = boot.adapter
     if boot.load_adapter is not None:
         cls = boot.load_adapter()
@@ -85,19 +148,15 @@ def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Execut
             boot.channel, {"event": "released", "request_id": number, "attempt": attempt}
         ),
         allow_pickle=boot.allow_pickle,
+        inbox=None if boot.lane is None else SocketInbox(boot.lane),
     )
     executor.interrupts.listen()
-    # Threads that begin here leave the signal to the main thread.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {INTERRUPT_SIGNAL})
-    try:
+    with _without_interrupts():
         # No earlier: an adapter's start may fork, which is best done without threads.
         threading.Thread(
             target=_listen, args=(boot.channel, executor), name="snakepit_mp-listener", daemon=True
         ).start()
-        server = serve(executor, socket_path=boot.socket_path, token=boot.token)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {INTERRUPT_SIGNAL})
-    return adapter, executor, server
+    return adapter, executor
 
 
 def _forward_logs(boot: WorkerBoot, current: Callable[[], tuple[int | None, str | None]]) -> None:

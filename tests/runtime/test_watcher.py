@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -96,6 +97,36 @@ def test_readable_descriptor_calls_back_until_released(watcher: Watcher):
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(read)
     os.close(write)
+
+
+def test_writable_descriptor_calls_back_until_it_is_watched_for_reading_only(watcher: Watcher):
+    seen: queue.SimpleQueue[str] = queue.SimpleQueue()
+    ours, theirs = socket.socketpair()
+
+    def writable() -> None:
+        watcher.watch(ours.fileno(), lambda: seen.put(f"readable {ours.recv(1)!r}"))
+        seen.put("writable")
+
+    watcher.watch(ours.fileno(), writable, writing=True)
+    assert _get(seen) == "writable"
+    theirs.send(b"a")
+    while (last := _get(seen)) == "writable":
+        pass
+
+    assert last == "readable b'a'"
+    done = threading.Event()
+    watcher.release(ours.fileno(), ours.close)
+    watcher.call(done.set)
+    assert done.wait(scaled(10))
+    theirs.close()
+
+
+def test_release_after_the_end_closes_at_once():
+    watcher = Watcher("test", lambda error: None)
+    watcher.close()
+    closed = threading.Event()
+    watcher.release(0, closed.set)
+    assert closed.is_set()
 
 
 def test_callback_may_release_another_of_the_same_round(watcher: Watcher):

@@ -58,7 +58,7 @@ class Scene:
             bury_server=lambda generation: None,
             apart=lambda action: action(),
         )
-        self.incarnation, theirs = Incarnation.prepare(0, 1, str(folder / "w.sock"))
+        self.incarnation, [theirs] = Incarnation.prepare(0, 1, str(folder / "w.sock"))
         self.theirs = theirs
         self.incarnation.pidfd, other = os.pipe()
         os.close(other)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from fix_timeouts import scaled
-from fix_worker import TOKEN, wait_for
+from fix_worker import TOKEN, GrpcWorker, wait_for
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from snakepit_mp.bridge import snakepit_bridge_pb2 as pb
@@ -22,6 +22,11 @@ from snakepit_mp.worker import servicer
 from snakepit_mp.worker.servicer import serve
 
 OURS = ((TOKEN_KEY, TOKEN),)
+
+
+@pytest.fixture
+def worker(make_worker) -> GrpcWorker:
+    return make_worker("grpc")
 
 
 @pytest.fixture

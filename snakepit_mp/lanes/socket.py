@@ -1,0 +1,412 @@
+"""How do frames reach a worker over a socket pair? Straight from the caller's own thread.
+
+Theory of operation
+-------------------
+One call at a time has the lane, as one request at a time has the worker. Who sends a frame also
+reads the reply, in the same thread, with nobody in between; after `begin`, which nobody waits
+for, the *reactor* reads, a thread that sleeps on many descriptors.
+
+A caller that gives up, at its deadline or by Ctrl-C, leaves a reply under way, perhaps half
+read. Then the reactor reads on and drops it, or the worker would be stuck with a long one; and
+whoever has the lane next drops what is not its own, by the request's number. Only a frame that
+was half *sent* cannot be made good: then the lane is broken, and the worker with it.
+
+A descriptor is closed when the last thread has left it, so that none ever waits on another
+file that got its number.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Protocol
+
+from ..errors import CodecError
+from .envelope import Kind, header_of
+from .lane import FrameStream, Lane, LaneBroken, LaneTimeout
+from .packets import MAX_FRAME, Packet, PacketKind, PacketReader
+from .waits import wait_for
+
+__all__ = ["Reactor", "SocketLane"]
+
+#: Milliseconds; the system call takes an int.
+_LONGEST_POLL = 1 << 30
+
+Done = Callable[[bytes | LaneBroken], None]
+
+
+class Reactor(Protocol):
+    """A thread that calls back when descriptors are ready. Any thread may ask."""
+
+    def watch(self, fd: int, ready: Callable[[], None], *, writing: bool = False) -> None:
+        """Call ``ready`` whenever ``fd`` can be read or, with ``writing``, written; a second
+        call for the same descriptor replaces the first."""
+
+    def release(self, fd: int, close: Callable[[], None]) -> None:
+        """Forget ``fd``, then call ``close``."""
+
+
+class SocketLane(Lane):
+    """The application's end, ``sock``, of a socket pair to one incarnation of one worker."""
+
+    name: ClassVar[str] = "socket"
+
+    def __init__(self, sock: socket.socket, reactor: Reactor) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._fd = sock.fileno()
+        self._reactor = reactor
+        self._reader = PacketReader()
+        self._lock = threading.Lock()
+        self._watched = False  # the reactor reads
+        self._begun: _Begun | None = None  # what for; nothing: to drop what comes
+        self._users = 0  # threads that are in here
+        self._cancelled = False
+        self._closed = False
+
+    # -- a caller's own thread -----------------------------------------------------------
+
+    def call(self, frame: bytes, deadline: float | None = None) -> bytes:
+        if deadline is not None and deadline <= time.monotonic():
+            raise LaneTimeout("the deadline had passed before the call was sent")
+        request_id = header_of(frame).request_id
+        _check_size(frame)
+        with self._inside():
+            self.take()
+            try:
+                self.send(frame, deadline)
+                return self._reply_to(request_id, deadline)
+            except BaseException:
+                self.drain()
+                raise
+
+    def stream(self, frame: bytes) -> FrameStream:
+        return _SocketStream(self, frame)
+
+    def _reply_to(self, request_id: int, deadline: float | None) -> bytes:
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        while True:
+            frame = self.next_frame(request_id)
+            if frame is not None:
+                return frame
+            if not _poll(poller, deadline):
+                raise LaneTimeout("no reply before the deadline")
+            self.receive()
+
+    # -- for who has the lane: a caller, a stream ------------------------------------------
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def enter(self) -> None:
+        """From here to `leave` the descriptor stays open."""
+        with self._lock:
+            if self._cancelled:
+                raise LaneBroken("the lane was cancelled")
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closed and not self._users
+        if last:
+            self._give_back()
+
+    def take(self) -> None:
+        """From here on this thread alone reads."""
+        with self._lock:
+            watched, self._watched = self._watched, False
+        if watched:
+            self._reactor.release(self._fd, lambda: None)
+
+    def send(self, frame: bytes, deadline: float | None = None) -> None:
+        rest = _packet(frame)
+        try:
+            rest = self.send_some(rest)
+            if rest:
+                poller = select.poll()
+                poller.register(self._fd, select.POLLOUT)
+            while rest:
+                if not _poll(poller, deadline):
+                    raise LaneTimeout("the worker did not take the call before the deadline")
+                rest = self.send_some(rest)
+        except LaneBroken:
+            raise
+        except BaseException:  # a deadline, a Ctrl-C: half a frame is under way
+            self.cancel()
+            raise
+
+    def send_some(self, rest: memoryview) -> memoryview:
+        """What the socket does not take now."""
+        try:
+            return rest[self._socket.send(rest) :]
+        except BlockingIOError:
+            return rest
+        except OSError as error:
+            raise LaneBroken(f"the call cannot be sent: {error}") from error
+
+    def next_frame(self, request_id: int) -> bytes | None:
+        """The next reply to that request, if it is here."""
+        while (packet := self._reader.next()) is not None:
+            if packet.kind is not PacketKind.FRAME:
+                raise LaneBroken("the worker sent what only the application sends")
+            if _number_of(packet.frame) == request_id:
+                return packet.frame
+        return None
+
+    def receive(self) -> None:
+        """Take what there is, perhaps nothing."""
+        try:
+            if not self._reader.receive(self._socket):
+                raise LaneBroken("the worker closed the lane, or it was cancelled")
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise LaneBroken(f"the lane broke: {error}") from error
+
+    def drain(self) -> None:
+        """Let the reactor drop what still comes; the next one to `take` the lane ends that."""
+        with self._lock:
+            wanted = not (self._cancelled or self._watched)
+            self._watched = self._watched or wanted
+        if wanted:
+            self._reactor.watch(self._fd, self._ready)
+
+    # -- the reactor's thread ------------------------------------------------------------
+
+    def begin(self, frame: bytes, done: Done) -> None:
+        _check_size(frame)
+        begun = _Begun(frame, done)
+        try:
+            self.enter()
+        except LaneBroken as error:
+            done(error)
+            return
+        try:
+            with self._lock:
+                self._begun = begun
+                watched, self._watched = self._watched, True
+            self._push(begun)
+            if begun.unsent or not watched:
+                self._reactor.watch(self._fd, self._ready, writing=bool(begun.unsent))
+        except LaneBroken as error:
+            self._break_off(error)
+        finally:
+            self.leave()
+
+    def _push(self, begun: _Begun) -> None:
+        begun.unsent = self.send_some(begun.unsent)
+
+    def _ready(self) -> None:
+        """Readable, or writable: called by the reactor, which may be late."""
+        try:
+            self.enter()
+        except LaneBroken:
+            return  # and the reactor was told, or will be
+        try:
+            arrived = self._work()
+        except LaneBroken as error:
+            self._break_off(error)
+        else:
+            for begun, frame in arrived:
+                begun.done(frame)
+        finally:
+            self.leave()
+
+    def _work(self) -> list[tuple[_Begun, bytes]]:
+        """Send and receive what is possible; the calls that came to their end."""
+        arrived = []
+        with self._lock:
+            if not self._watched:
+                return []  # a caller has just taken it
+            if self._begun is not None and self._begun.unsent:
+                self._push(self._begun)
+                if not self._begun.unsent:
+                    self._reactor.watch(self._fd, self._ready)
+            self.receive()
+            begun = self._begun
+            frame = self.next_frame(-1 if begun is None else begun.request_id)
+            if begun is not None and frame is not None:
+                self._begun = None
+                arrived.append((begun, frame))
+        return arrived
+
+    def _break_off(self, error: LaneBroken) -> None:
+        with self._lock:
+            self._cancelled = True
+            begun, self._begun = self._begun, None
+            watched, self._watched = self._watched, False
+        if watched:
+            self._reactor.release(self._fd, lambda: None)
+        if begun is not None:
+            begun.done(error)
+
+    # -- the end -------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever waits
+            except OSError:
+                pass  # the worker has closed its end, or this is the second time
+        self._break_off(LaneBroken("the lane was cancelled"))
+
+    def close(self) -> None:
+        self.cancel()
+        with self._lock:
+            last = not self._closed and not self._users
+            self._closed = True
+        if last:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        # By the reactor, which may just be looking at it.
+        self._reactor.release(self._fd, self._socket.close)
+
+
+class _Begun:
+    """A call that nobody waits for. ``unsent``: what the socket did not take yet."""
+
+    def __init__(self, frame: bytes, done: Done) -> None:
+        self.request_id = header_of(frame).request_id
+        self.done = done
+        self.unsent = _packet(frame)
+
+
+class _SocketStream(FrameStream):
+    """The frames of a stream, which begins when the first one is asked for."""
+
+    def __init__(self, lane: SocketLane, frame: bytes) -> None:
+        self._lane = lane
+        self._frame = frame
+        self._request_id = header_of(frame).request_id
+        self._lock = threading.Lock()
+        self._wake: tuple[int, int] | None = None  # a pipe, from the first frame to the end
+        self._reading = False
+        self._ended = False  # its last frame was there
+        self._closed = False
+
+    def __next__(self) -> bytes:
+        with self._lock:
+            if self._ended:
+                raise StopIteration
+            if self._closed:
+                raise LaneBroken("the stream was closed")
+            self._reading = True
+        try:
+            if self._wake is None:
+                self._begin()
+            return self._next()
+        except BaseException:
+            self._closed = True
+            raise
+        finally:
+            with self._lock:
+                self._reading = False
+                over = self._closed or self._ended
+            if over:
+                self._finish()
+
+    def _begin(self) -> None:
+        _check_size(self._frame)
+        self._lane.enter()
+        try:
+            self._wake = os.pipe()
+        except OSError:
+            self._lane.leave()
+            raise
+        self._lane.take()
+        self._lane.send(self._frame)
+
+    def _next(self) -> bytes:
+        assert self._wake is not None
+        poller = select.poll()
+        for fd in (self._lane.fileno(), self._wake[0]):
+            poller.register(fd, select.POLLIN)
+        while (frame := self._lane.next_frame(self._request_id)) is None:
+            if self._closed:
+                raise LaneBroken("the stream was closed")
+            _poll(poller, None)
+            if not self._closed:
+                self._lane.receive()
+        if header_of(frame).kind is Kind.ITEM:
+            self._tell(PacketKind.CREDIT)
+        else:
+            self._ended = True
+        return frame
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._reading:  # by another thread, which will finish it
+                if self._wake is not None:
+                    os.write(self._wake[1], b"\0")
+                return
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._lock:
+            wake, self._wake = self._wake, None
+        if wake is None:
+            return
+        for fd in wake:
+            os.close(fd)
+        if not self._ended:
+            try:
+                self._tell(PacketKind.CLOSE)
+            except LaneBroken:
+                pass  # then nobody is there to be told
+            self._lane.drain()
+        self._lane.leave()
+
+    def _tell(self, kind: PacketKind) -> None:
+        # A handful of bytes, and few are ever unread: they always fit.
+        if self._lane.send_some(memoryview(Packet(kind, self._request_id).prefix())):
+            raise LaneBroken("the worker reads no more")
+
+
+def _packet(frame: bytes) -> memoryview:
+    return memoryview(Packet(PacketKind.FRAME, 0, frame).prefix() + frame)
+
+
+def _number_of(frame: bytes) -> int:
+    try:
+        return header_of(frame).request_id
+    except CodecError as error:
+        raise LaneBroken(f"the worker sent what is no reply: {error}") from error
+
+
+def _check_size(frame: bytes) -> None:
+    if len(frame) > MAX_FRAME:
+        raise CodecError(
+            f"arguments of {len(frame):,} bytes: the socket lane carries {MAX_FRAME:,}",
+            path="args",
+        )
+
+
+def _poll(poller: select.poll, deadline: float | None) -> bool:
+    """Wait until it is ready; ``False`` if the deadline came first."""
+
+    def ready(seconds: float | None) -> list[tuple[int, int]]:
+        return poller.poll(None if seconds is None else min(seconds * 1000.0, _LONGEST_POLL))
+
+    while not (found := wait_for(ready, deadline)):
+        if deadline is not None and deadline <= time.monotonic():
+            break
+    return bool(found)
