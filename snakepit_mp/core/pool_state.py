@@ -357,16 +357,20 @@ class PoolState:
     # --- settling ---
 
     def _settle(self, instructions: list[Instruction], now: float) -> None:
-        line = self._requests.line
-        instructions += self._serve_line()
-        if line and self._supervisor.all_over and (self._started or self._closing):
+        # On the usual way, a call in or out with nobody waiting, there is nothing to be done.
+        line, supervisor = self._requests.line, self._supervisor
+        if line:
+            instructions += self._serve_line()
+        if line and supervisor.all_over and (self._started or self._closing):
             failure = self._start_error if self._started else CancelledError
             instructions += self._requests.fail_waiting(failure)
         if not self._needed():
-            instructions += self._supervisor.wind_down()
-        instructions += self._supervisor.reload.go_on(now)
-        instructions += self._supervisor.recycle(now)
-        instructions += self._supervisor.ensure_server(now)
+            instructions += supervisor.wind_down()
+        if supervisor.reload.busy:
+            instructions += supervisor.reload.go_on(now)
+        if supervisor.recycling.wanted:
+            instructions += supervisor.recycle(now)
+        instructions += supervisor.ensure_server(now)
         if self._draining and not self._requests.open and not self._supervisor.interrupting:
             self._draining = False
             instructions.append(ReportIdle())

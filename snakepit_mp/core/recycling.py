@@ -50,6 +50,8 @@ class Recycling:
         self.spare = slots[-1]
         self.leaving: tuple[int, int] | None = None  # worker and incarnation
         self.recycled = 0
+        #: Whether anybody may be due.
+        self.wanted = limits.tasks is not None
 
     def is_dormant(self, slot: Slot) -> bool:
         """It is the spare, and there is nothing in it."""
@@ -69,13 +71,17 @@ class Recycling:
         aged = WorkerAged(slot.worker_id, current.number)
         return [StartTimer(limits.age * self._early(), aged)]
 
+    def mark(self, slot: Slot) -> None:
+        """It is due."""
+        slot.current.due = self.wanted = True
+
     def aged(self, slot: Slot) -> list[Instruction]:
-        slot.current.due = True
+        self.mark(slot)
         return []
 
     def measured(self, slot: Slot, event: WorkerMeasured) -> list[Instruction]:
         if self._limits.rss is not None and event.rss > self._limits.rss:
-            slot.current.due = True
+            self.mark(slot)
         return []
 
     def has_to_leave(self, slot: Slot) -> bool:
@@ -85,7 +91,12 @@ class Recycling:
 
     def next_due(self) -> Slot | None:
         """Who is to be replaced now; ``None`` if nobody is, or somebody is already."""
-        return self.choose(self._is_due) if self.free else None
+        if not self.free:
+            return None
+        chosen = self.choose(self._is_due)
+        if chosen is None and self._limits.tasks is None:
+            self.wanted = any(slot.current.due for slot in self._slots)
+        return chosen
 
     @property
     def free(self) -> bool:

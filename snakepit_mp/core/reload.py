@@ -58,6 +58,11 @@ class Reload:
         self._tried = False
         self.active = False
 
+    @property
+    def busy(self) -> bool:
+        """There is something to go on with."""
+        return self.active or bool(self._servers.leaving)
+
     def begin(self, now: float) -> list[Instruction]:
         self.active = True
         if self._servers.current.alive:
@@ -137,7 +142,7 @@ class Reload:
         old = self._servers.promote()
         for slot in self._workforce.slots:
             if slot.current.generation == old.generation:
-                slot.current.due = True
+                self._workforce.recycling.mark(slot)
         return self._workforce.spawning.those_waiting(now)
 
     def _fail(self, failure: PoolError, now: float) -> list[Instruction]:

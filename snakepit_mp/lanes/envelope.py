@@ -32,6 +32,7 @@ __all__ = [
     "encode_value",
     "frame",
     "header_of",
+    "request_id_of",
 ]
 
 _VERSION = 0xA1
@@ -39,6 +40,7 @@ _VERSION = 0xA1
 _HEADER = struct.Struct("<BBHIQd")
 # lengths of the first two of three parts: head, args, kwargs
 _PARTS = struct.Struct("<QQ")
+_REQUEST_ID, _REQUEST_ID_AT = struct.Struct("<Q"), struct.calcsize("<BBHI")
 _MAX_ATTEMPT = 0xFFFF
 _RETRYABLE = 1
 
@@ -51,6 +53,9 @@ class Kind(IntEnum):
     ERROR = 3
     ITEM = 4
     END = 5
+
+
+_KINDS = {int(kind): kind for kind in Kind}
 
 
 class Header(NamedTuple):
@@ -113,11 +118,20 @@ def header_of(data: bytes) -> Header:
     """Read the header; `CodecError` for anything that is not a frame of this version."""
     if len(data) < _HEADER.size or data[0] != _VERSION:
         raise CodecError("these bytes are not a frame of this version of the library")
-    _, kind, attempt, flags, request_id, deadline = _HEADER.unpack_from(data)
-    if kind not in Kind._value2member_map_:
-        raise CodecError(f"unknown kind of frame: {kind}")
+    _, number, attempt, flags, request_id, deadline = _HEADER.unpack_from(data)
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise CodecError(f"unknown kind of frame: {number}")
     until = None if deadline == math.inf else deadline
-    return Header(Kind(kind), request_id, attempt, until, bool(flags & _RETRYABLE))
+    return Header(kind, request_id, attempt, until, bool(flags & _RETRYABLE))
+
+
+def request_id_of(data: bytes) -> int:
+    """The number of a frame's request, as `header_of` tells it, and in less time."""
+    if len(data) < _HEADER.size or data[0] != _VERSION:
+        raise CodecError("these bytes are not a frame of this version of the library")
+    number: int = _REQUEST_ID.unpack_from(data, _REQUEST_ID_AT)[0]
+    return number
 
 
 def encode_call(call: Call, *, allow_pickle: bool = False) -> bytes:

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import ClassVar, Protocol
 
 from ..errors import CodecError
-from .envelope import Kind, header_of
+from .envelope import Kind, header_of, request_id_of
 from .lane import FrameStream, Lane, LaneBroken, LaneTimeout
 from .packets import MAX_FRAME, Packet, PacketKind, PacketReader
 from .waits import wait_for
@@ -74,7 +74,7 @@ class SocketLane(Lane):
     def call(self, frame: bytes, deadline: float | None = None) -> bytes:
         if deadline is not None and deadline <= time.monotonic():
             raise LaneTimeout("the deadline had passed before the call was sent")
-        request_id = header_of(frame).request_id
+        request_id = request_id_of(frame)
         _check_size(frame)
         with self._inside():
             self.take()
@@ -284,7 +284,7 @@ class _Begun:
     """A call that nobody waits for. ``unsent``: what the socket did not take yet."""
 
     def __init__(self, frame: bytes, done: Done) -> None:
-        self.request_id = header_of(frame).request_id
+        self.request_id = request_id_of(frame)
         self.done = done
         self.unsent = _packet(frame)
 
@@ -295,7 +295,7 @@ class _SocketStream(FrameStream):
     def __init__(self, lane: SocketLane, frame: bytes) -> None:
         self._lane = lane
         self._frame = frame
-        self._request_id = header_of(frame).request_id
+        self._request_id = request_id_of(frame)
         self._lock = threading.Lock()
         self._wake: tuple[int, int] | None = None  # a pipe, from the first frame to the end
         self._reading = False
@@ -387,7 +387,7 @@ def _packet(frame: bytes) -> memoryview:
 
 def _number_of(frame: bytes) -> int:
     try:
-        return header_of(frame).request_id
+        return request_id_of(frame)
     except CodecError as error:
         raise LaneBroken(f"the worker sent what is no reply: {error}") from error
 
