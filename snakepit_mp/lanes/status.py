@@ -2,8 +2,8 @@
 
 One page of shared memory per incarnation, also read after the worker was killed. The worker
 notes the request's number, the attempt and its phase in one aligned word, so that one store
-changes all: a reader never sees one without the others. The application writes one word of its own: the
-number of the request whose tool is to stop.
+changes all: a reader never sees one without the others. The application writes two words of its
+own: the number of the request whose tool is to stop, and the CPU on which the caller waits.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ..core.events import Phase
 from .blackbox import FILE_SIZE
+from .spin import NOWHERE
 
 __all__ = ["INTERRUPT_SIGNAL", "Account", "Phase", "StatusPage"]
 
@@ -24,7 +25,9 @@ __all__ = ["INTERRUPT_SIGNAL", "Account", "Phase", "StatusPage"]
 #: belong to the tools; there are none on macOS.
 INTERRUPT_SIGNAL = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
-_NOTE, _INTERRUPTED, _SINCE, _INCARNATION, _TASKS, _BUSY, _RSS, _WORDS = range(8)
+_NOTE, _INTERRUPTED, _SINCE, _INCARNATION, _TASKS, _BUSY, _RSS, _WORKER_CPU, _CALLER_CPU, _WORDS = (
+    range(10)
+)
 
 _ATTEMPT_BITS = 16
 _MAX_ATTEMPT = (1 << _ATTEMPT_BITS) - 1
@@ -105,6 +108,21 @@ class StatusPage:
     def interrupted(self) -> int:
         """The request whose tool is to stop; 0 if there was none yet."""
         return self._words[_INTERRUPTED]
+
+    def caller_is_on(self, cpu: int) -> int:
+        """Note where a caller waits; where the worker was last seen."""
+        return self._meet(_CALLER_CPU, cpu, _WORKER_CPU)
+
+    def worker_is_on(self, cpu: int) -> int:
+        """Note where the worker waits; where a caller was last seen."""
+        return self._meet(_WORKER_CPU, cpu, _CALLER_CPU)
+
+    def _meet(self, mine: int, cpu: int, other: int) -> int:
+        try:
+            self._words[mine] = cpu + 1  # so that 0 is nowhere
+            return self._words[other] - 1
+        except ValueError:  # closed: the worker has ended
+            return NOWHERE
 
     def close(self) -> None:
         """Unmap the page and close its descriptor; a second call does nothing."""

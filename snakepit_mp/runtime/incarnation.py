@@ -99,7 +99,7 @@ class Incarnation:
         ours, theirs = zip(*pairs, strict=True)
         # Half a message from a worker that is stopped must not hold up everybody.
         ours[0].settimeout(_PATIENCE)
-        lane = None if reactor is None else SocketLane(ours[1], reactor)
+        lane = None if reactor is None else SocketLane(ours[1], reactor, status.caller_is_on)
         token = secrets.token_hex(16)
         made = cls(worker_id, number, ours[0], status, socket_path, token, lane=lane)
         return made, list(theirs)

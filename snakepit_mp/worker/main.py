@@ -148,7 +148,7 @@ def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Execut
             boot.channel, {"event": "released", "request_id": number, "attempt": attempt}
         ),
         allow_pickle=boot.allow_pickle,
-        inbox=None if boot.lane is None else SocketInbox(boot.lane),
+        inbox=None if boot.lane is None else SocketInbox(boot.lane, status.worker_is_on),
     )
     executor.interrupts.listen()
     with _without_interrupts():

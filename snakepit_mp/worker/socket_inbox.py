@@ -17,9 +17,14 @@ from typing import Any
 
 from ..lanes.envelope import Header, header_of
 from ..lanes.packets import ITEMS_AHEAD, Packet, PacketKind, PacketReader
+from ..lanes.spin import Meet, current_cpu, nobody, spin
 from .job import JobCancelled
 
 __all__ = ["SocketInbox", "SocketJob"]
+
+#: Seconds that the worker looks for another call before it sleeps: about what lies between two
+#: calls of one caller.
+SPIN = 80e-6
 
 
 class SocketInbox:
@@ -29,9 +34,10 @@ class SocketInbox:
     from anywhere, signal handlers included.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, meet: Meet = nobody) -> None:
         sock.setblocking(True)
         self._socket = sock
+        self._meet = meet
         self._reader = PacketReader()
         self._reading = threading.Lock()
         self._frames: deque[bytes] = deque()  # of calls, read while one was running
@@ -60,7 +66,7 @@ class SocketInbox:
                 self._last = SocketJob(self, self._frames.popleft())
                 return self._last
             self._sort_packets()
-            if not self._frames:
+            if not self._frames and not spin(self._look, self._meet, SPIN):
                 self._wait()
 
     def send(self, frame: bytes) -> None:
@@ -93,22 +99,30 @@ class SocketInbox:
         os.close(self._wake_out)
         os.close(self._wake_in)
 
+    def _look(self) -> bool | None:
+        """Whether there is anything; ``None`` if not."""
+        return True if self._items or self._receive() else None
+
     def _wait(self) -> None:
-        for fd, _ in self._poller.poll():
+        ready = self._poller.poll()
+        self._meet(current_cpu())
+        for fd, _ in ready:
             if fd == self._wake_out:
                 os.read(fd, 4096)
             else:
                 self._receive()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what there is; whether there was anything, the end of the lane included."""
         try:
             open_ = self._reader.receive(self._socket, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             open_ = False
         if not open_:
             self._give_up()
+        return True
 
     def _give_up(self) -> None:
         """There is no lane any more, so there is nothing to live for."""
