@@ -214,7 +214,7 @@ class SocketLane(Lane):
             with self._lock:
                 self._begun = begun
                 watched, self._watched = self._watched, True
-            self._push(begun)
+                self._push(begun)  # not after the lock: the reactor would send it, too
             if begun.unsent or not watched:
                 self._reactor.watch(self._fd, self._ready, writing=bool(begun.unsent))
         except LaneBroken as error:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -137,6 +137,30 @@ def test_a_long_call_that_is_begun_holds_up_nobody(pair) -> None:
     again = pair.begin(framed(Kind.CALL, 8, 1, b""))
     pair.say(encode_value(8, 2))
     assert decode_reply(again.result(scaled(10))).value == 2
+
+
+def test_a_call_that_is_begun_is_sent_once_though_the_reactor_looks_in_between(
+    pair, threads, monkeypatch
+) -> None:
+    looking: list[Future[None]] = []
+    send_some = pair.lane.send_some
+
+    def send_while_the_reactor_looks(rest: memoryview) -> memoryview:
+        if not looking:
+            looking.append(threads.submit(pair.lane._ready))
+            wait(looking, timeout=0.1)
+        return send_some(rest)
+
+    monkeypatch.setattr(pair.lane, "send_some", send_while_the_reactor_looks)
+    outcome = pair.begin()
+    looking[0].result(scaled(10))
+    pair.heard()
+    pair.say(encode_value(7, 1))
+    assert decode_reply(outcome.result(scaled(10))).value == 1
+    assert pair.reader.next() is None
+    pair.theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        pair.theirs.recv(1)
 
 
 def test_a_stream_that_is_left_tells_so_and_gives_the_lane_back(pair, threads) -> None:
