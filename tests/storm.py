@@ -105,7 +105,10 @@ class Storm:
         name = f"once-{next(self.numbers)}"
         args = {"folder": str(self.folder), "name": name, "seconds": dice.uniform(0, 0.02)}
         try:
-            value = self.pool.execute("mark", args, timeout=DEADLINE)
+            if dice.random() < 0.5:
+                value = self.pool.execute("mark", args, timeout=DEADLINE)
+            else:
+                value = self.pool.submit("mark", args, timeout=DEADLINE).result()
             outcome = "value"
             if value != name:
                 self.wrong(f"{name} gave {value!r}")
