@@ -15,26 +15,26 @@ from .adapter import Adapter, tool_name_of
 from .config import (
     PoolConfig,
     StoreConfig,
-    check_affinity,
     check_count,
     check_grace,
-    check_retries,
     check_timeout,
 )
 from .core import events
 from .core.lifecycle import SERVING_STATES
 from .core.pool_state import Counters
-from .errors import ConfigError, PoolClosed, SessionNotFound, WorkerStartError
+from .errors import ConfigError, PoolClosed, WorkerStartError
 from .lanes.waits import wait_for
 from .runtime.calls import Calls
 from .runtime.cleanup import SocketDirectory
-from .runtime.commands import Command, Commands
+from .runtime.commands import Commands
 from .runtime.components import component_branch
+from .runtime.door import open_bridge
 from .runtime.engine import Engine
 from .runtime.mapped import ON_ERROR, mapped
 from .runtime.plan import ForkPlan
 from .runtime.preparation import refuse_in_unguarded_main
 from .runtime.rows import WorkerInfo
+from .runtime.tickets import Tickets
 from .runtime.tree import Branch
 from .runtime.waiter import Ticket
 from .session import Session
@@ -77,7 +77,9 @@ class Pool:
             owned = self._open_store(undo)
             self._directory = SocketDirectory.create(self.config.name)
             undo.callback(self._directory.remove)
-            self._bridge = self._open_bridge()
+            self._bridge = open_bridge(
+                self, lambda pool: pool._commands.tools(), self._store, self._directory, self.config
+            )
             if self._bridge is not None:
                 undo.callback(self._bridge.stop, 0)
             hub = EventHub(f"snakepit-mp-{self.config.name}")
@@ -100,6 +102,7 @@ class Pool:
             if tools is not None:
                 self._engine.learn_tools(0, tools)
             self._commands = Commands(self._engine)
+            self._tickets = Tickets(self._commands, self._store, self.config)
             self._calls = Calls(self._engine)
             self._engine.start()
             undo.pop_all()
@@ -143,8 +146,15 @@ class Pool:
         `InvalidArguments`, `CodecError`, `SessionNotFound` before anything is run;
         `WorkerDied` if the worker died in the tool and the tool is not idempotent.
         """
-        ready = self._prepare(command, args, session_id, timeout)
-        reply = self._calls.execute(self._ticket(ready, session_id, timeout, retries, affinity))
+        ticket = self._ticket(
+            command,
+            args,
+            session_id=session_id,
+            timeout=timeout,
+            retries=retries,
+            affinity=affinity,
+        )
+        reply = self._calls.execute(ticket)
         if reply.error is not None:
             try:
                 raise reply.error
@@ -166,8 +176,15 @@ class Pool:
 
         ``future.cancel()`` withdraws waiting work and interrupts running work.
         """
-        ready = self._prepare(command, args, session_id, timeout)
-        return self._calls.submit(self._ticket(ready, session_id, timeout, retries, affinity))
+        ticket = self._ticket(
+            command,
+            args,
+            session_id=session_id,
+            timeout=timeout,
+            retries=retries,
+            affinity=affinity,
+        )
+        return self._calls.submit(ticket)
 
     def stream(
         self,
@@ -183,10 +200,16 @@ class Pool:
 
         Closing the iterator stops the tool. The work starts with the first item asked for.
         """
-        ready = self._prepare(command, args, session_id, timeout, streaming=True)
-        return self._calls.stream(
-            self._ticket(ready, session_id, timeout, retries, affinity, streaming=True)
+        ticket = self._ticket(
+            command,
+            args,
+            session_id=session_id,
+            timeout=timeout,
+            retries=retries,
+            affinity=affinity,
+            streaming=True,
         )
+        return self._calls.stream(ticket)
 
     def map(
         self,
@@ -395,86 +418,14 @@ class Pool:
         if self._closed:
             raise PoolClosed("the pool has been shut down")
 
-    def _prepare(
-        self,
-        command: str | Callable[..., Any],
-        args: object,
-        session_id: str | None,
-        timeout: float | None,
-        *,
-        streaming: bool = False,
-    ) -> Command:
+    def _ticket(self, command: str | Callable[..., Any], args: object, **settings: Any) -> Ticket:
         self._check_open()
-        if session_id is not None and not self._store.exists(session_id):
-            raise SessionNotFound(
-                f"no session {session_id!r}; open it with pool.session({session_id!r})",
-                session_id=session_id,
-            )
-        return self._commands.prepare(
-            command, args, session_id=session_id, streaming=streaming, timeout=timeout
-        )
-
-    def _ticket(
-        self,
-        command: Command,
-        session_id: str | None,
-        timeout: float | None,
-        retries: int | None,
-        affinity: str | None,
-        *,
-        streaming: bool = False,
-    ) -> Ticket:
-        return self._calls.ticket(
-            command.name,
-            command.body,
-            session_id=session_id,
-            streaming=streaming,
-            idempotent=command.idempotent,
-            timeout=_first(check_timeout(timeout), command.timeout, self.config.timeout),
-            retries=command.retries if retries is None else check_retries(retries),
-            affinity=self.config.affinity if affinity is None else check_affinity(affinity),
-            tool=None if command.spec is None else command.spec.name,
-        )
-
-    def _open_bridge(self) -> BridgeServer | None:
-        if self.config.bridge is None:
-            return None
-        # Here, since importing the library must not import grpc.
-        from .bridge.server import BridgeServer
-
-        unix = self.config.bridge == "unix"
-        address = f"unix:{self._directory.bridge_path}" if unix else self.config.bridge
-        # Weakly: a server that keeps its pool alive would keep it for ever.
-        pool = weakref.ref(self)
-
-        def opened() -> Pool:
-            alive = pool()
-            if alive is None:
-                raise PoolClosed("the pool is gone")
-            return alive
-
-        server = BridgeServer(
-            self._store,
-            lambda name, args, session_id, timeout: opened().execute(
-                name, args, session_id=session_id, timeout=timeout
-            ),
-            lambda name, args, session_id, timeout: opened().stream(
-                name, args, session_id=session_id, timeout=timeout
-            ),
-            lambda: opened()._commands.tools(),
-            address=address,
-        )
-        server.start()
-        return server
+        return self._tickets.write(command, args, **settings)
 
 
 def _check_store(store: object) -> None:
     if not isinstance(store, (StoreConfig, SessionStore)):
         raise ConfigError(f"store must be a StoreConfig or a SessionStore, not {store!r}")
-
-
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _clear_away(

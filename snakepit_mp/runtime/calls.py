@@ -8,7 +8,6 @@ with a request that nobody asks for any more.
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -31,40 +30,7 @@ class Calls:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._numbers = itertools.count(1)
-        self._queue_timeout = engine.config.queue_timeout
         self._allow_pickle = engine.config.allow_pickle
-
-    def ticket(
-        self,
-        command: str,
-        body: bytes,
-        *,
-        session_id: str | None = None,
-        streaming: bool = False,
-        idempotent: bool = False,
-        timeout: float | None = None,
-        retries: int = 0,
-        affinity: str = "hint",
-        tool: str | None = None,
-    ) -> Ticket:
-        """A numbered request; its clocks start now. ``timeout``: seconds, of an item if streaming."""
-        now = time.monotonic()
-        limit = self._queue_timeout
-        return Ticket(
-            request_id=next(self._numbers),
-            command=command,
-            body=body,
-            session_id=session_id,
-            streaming=streaming,
-            idempotent=idempotent,
-            timeout=timeout,
-            deadline=None if timeout is None or streaming else now + timeout,
-            queue_deadline=None if limit is None else now + limit,
-            retries=retries,
-            affinity=affinity,
-            tool=tool,
-        )
 
     # -- execute -----------------------------------------------------------------------
 
