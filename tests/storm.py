@@ -74,7 +74,8 @@ class Storm:
 
     def caller(self, number: int) -> None:
         dice = random.Random(self.seed * 1000 + number)
-        steps = [self.once, self.once, self.again, self.hopeless, self.withdrawn, self.streamed]
+        steps = [self.once, self.once, self.burst, self.again]
+        steps += [self.hopeless, self.withdrawn, self.streamed]
         while not self.stop.is_set():
             step = dice.choice(steps)
             before = time.monotonic()
@@ -117,6 +118,23 @@ class Storm:
         with self.lock:
             self.plain[name] = outcome
         self.note(outcome)
+        return DEADLINE
+
+    def burst(self, dice: random.Random) -> float:
+        """Many at a time, each at most once."""
+        names = [f"burst-{next(self.numbers)}" for _ in range(20)]
+        futures = [
+            self.pool.submit("mark", {"folder": str(self.folder), "name": name, "seconds": 0.0})
+            for name in names
+        ]
+        for name, future in zip(names, futures, strict=True):
+            try:
+                outcome = "value" if future.result(DEADLINE) == name else "another's value"
+            except (WorkerDied, PoisonTaskError) as error:
+                outcome = type(error).__name__
+            with self.lock:
+                self.plain[name] = outcome
+            self.note(outcome)
         return DEADLINE
 
     def again(self, dice: random.Random) -> float:
@@ -206,6 +224,8 @@ class Storm:
         )
         for name, outcome in self.plain.items():
             times = ran[name]
+            if outcome == "another's value":
+                self.wrong(f"{name}: {outcome}")
             if times > 1 or (outcome == "value" and times != 1):
                 self.wrong(f"{name}: {outcome}, but it ran {times} times")
 
