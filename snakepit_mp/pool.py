@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .adapter import Adapter, tool_name_of
+from .adapter import Adapter
 from .config import (
     PoolConfig,
     StoreConfig,
@@ -24,13 +24,14 @@ from .core.lifecycle import SERVING_STATES
 from .core.pool_state import Counters
 from .errors import ConfigError, PoolClosed, WorkerStartError
 from .lanes.waits import wait_for
+from .runtime.async_pool import AsyncPool
 from .runtime.calls import Calls
 from .runtime.cleanup import SocketDirectory
 from .runtime.commands import Commands
 from .runtime.components import component_branch
 from .runtime.door import open_bridge
 from .runtime.engine import Engine
-from .runtime.mapped import ON_ERROR, mapped
+from .runtime.mapped import mapped
 from .runtime.plan import ForkPlan
 from .runtime.preparation import refuse_in_unguarded_main
 from .runtime.rows import WorkerInfo
@@ -47,14 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool"]
 
-#: Items in flight for each worker in `Pool.map`, unless a window is given.
-_WINDOW_PER_WORKER = 4
-
 #: Seconds that the bridge's last replies may take, when every call has been answered.
 _FAREWELL = 1.0
 
 
-class Pool:
+class Pool(AsyncPool):
     """A pool of supervised worker processes.
 
     ``adapter``: an `Adapter` class, ``"package.module:Class"``, or ``None`` (callables
@@ -231,18 +229,11 @@ class Pool:
         leaves it out. ``timeout`` is for each item, in seconds. A map that ends early
         withdraws what waits; what runs is finished, and its result dropped.
         """
-        self._check_open()
-        if on_error not in ON_ERROR:
-            raise ConfigError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
-        if window is not None:
-            check_count("map", "window", window)
-        size = window or _WINDOW_PER_WORKER * self.config.workers
-        plain = callable(command) and tool_name_of(command) is None
+        size, args_of = self._mapping(command, window, on_error)
 
         def submit(item: Any) -> Future[Any]:
-            args = (item,) if plain else item
             return self.submit(
-                command, args, session_id=session_id, timeout=timeout, retries=retries
+                command, args_of(item), session_id=session_id, timeout=timeout, retries=retries
             )
 
         return mapped(submit, iter(iterable), size, ordered, on_error)

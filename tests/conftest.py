@@ -50,6 +50,7 @@ EITHER_TWIN = (
 EACH_LANE = tuple(
     f"integration/test_{name}.py"
     for name in (
+        "asyncio",
         "callables",
         "context",
         "crash_restart",

@@ -13,7 +13,8 @@ import grpc
 from ..bridge import snakepit_bridge_pb2 as pb
 from ..bridge.snakepit_bridge_pb2_grpc import BridgeServiceStub
 from ..errors import CodecError
-from .lane import FrameStream, Lane, LaneBroken, LaneTimeout
+from .lane import BegunStream, FrameStream, Lane, LaneBroken, LaneTimeout
+from .packets import ITEMS_AHEAD
 from .waits import wait_for
 
 __all__ = ["MAX_FRAME", "TOKEN_KEY", "GrpcLane"]
@@ -79,6 +80,12 @@ class GrpcLane(Lane):
         start = partial(self._start, self._stub.ExecuteStreamingTool, frame)
         return _GrpcStream(start, self._forget)
 
+    def begin_stream(
+        self, frame: bytes, arrived: Callable[[bytes | LaneBroken], None]
+    ) -> BegunStream:
+        _check_size(frame)
+        return _PumpedStream(self.stream(frame), arrived)
+
     def cancel(self) -> None:
         with self._lock:
             self._cancelled = True
@@ -92,11 +99,7 @@ class GrpcLane(Lane):
 
     def _start(self, method: Callable[..., Any], frame: bytes) -> Any:
         """Send a frame; the RPC is cancelled with the lane from here on."""
-        if len(frame) > MAX_FRAME:
-            raise CodecError(
-                f"arguments of {len(frame):,} bytes: the gRPC lane carries {MAX_FRAME:,}",
-                path="args",
-            )
+        _check_size(frame)
         if self._cancelled:
             raise LaneBroken("the lane was cancelled")
         try:
@@ -163,6 +166,44 @@ class _GrpcStream(FrameStream):
         if self._rpc is not None:
             self._rpc.cancel()  # without effect after its end
             self._forget(self._rpc)
+
+
+class _PumpedStream(BegunStream):
+    """A stream that a thread reads: Python gRPC brings items to nobody."""
+
+    def __init__(self, frames: FrameStream, arrived: Callable[[bytes | LaneBroken], None]) -> None:
+        self._frames = frames
+        self._arrived = arrived
+        self._wanted = threading.Semaphore(ITEMS_AHEAD)
+        self._closed = False
+        thread = threading.Thread(target=self._pump, name="snakepit_mp-stream", daemon=True)
+        thread.start()
+
+    def more(self) -> None:
+        self._wanted.release()
+
+    def close(self) -> None:
+        self._closed = True
+        self._frames.close()
+        self._wanted.release()
+
+    def _pump(self) -> None:
+        try:
+            for frame in self._frames:
+                self._wanted.acquire()
+                if self._closed:
+                    return
+                self._arrived(frame)
+        except LaneBroken as error:
+            if not self._closed:
+                self._arrived(error)
+
+
+def _check_size(frame: bytes) -> None:
+    if len(frame) > MAX_FRAME:
+        raise CodecError(
+            f"arguments of {len(frame):,} bytes: the gRPC lane carries {MAX_FRAME:,}", path="args"
+        )
 
 
 def _reply_of(rpc: Any) -> bytes:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-__all__ = ["FrameStream", "Lane", "LaneBroken", "LaneTimeout"]
+__all__ = ["BegunStream", "FrameStream", "Lane", "LaneBroken", "LaneTimeout"]
 
 
 class LaneBroken(Exception):
@@ -24,6 +24,19 @@ class FrameStream(Iterator[bytes], ABC):
     def close(self) -> None:
         """Stop the tool, if it has not ended. May be called in any thread: whoever waits for
         the next frame gets `LaneBroken`. A second call does nothing."""
+
+
+class BegunStream(ABC):
+    """A stream that nobody waits for: its frames are brought to whoever wants them."""
+
+    @abstractmethod
+    def more(self) -> None:
+        """One item was taken, so the worker may make another; any thread may say so."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the tool, if it has not ended; no frame is brought any more, but for one that is
+        just under way. A second call does nothing."""
 
 
 class Lane(ABC):
@@ -58,6 +71,14 @@ class Lane(ABC):
         """Send a frame; the reply frames as they come, `LaneBroken` when the transport fails.
 
         The worker stays only a bounded number of items ahead of the consumer.
+        """
+
+    @abstractmethod
+    def begin_stream(
+        self, frame: bytes, arrived: Callable[[bytes | LaneBroken], None]
+    ) -> BegunStream:
+        """Send a frame and return at once; ``arrived`` is called with each reply frame, the last
+        one END or ERROR, or with `LaneBroken`. For its threads the same holds as for `begin`.
         """
 
     @abstractmethod

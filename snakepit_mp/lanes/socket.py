@@ -28,7 +28,7 @@ from typing import ClassVar, Protocol
 
 from ..errors import CodecError
 from .envelope import Kind, header_of, request_id_of
-from .lane import FrameStream, Lane, LaneBroken, LaneTimeout
+from .lane import BegunStream, FrameStream, Lane, LaneBroken, LaneTimeout
 from .packets import MAX_FRAME, Packet, PacketKind, PacketReader
 from .spin import Meet, nobody, spin
 from .waits import wait_for
@@ -40,6 +40,9 @@ SPIN = 50e-6
 
 #: Milliseconds; the system call takes an int.
 _LONGEST_POLL = 1 << 30
+
+#: The number of no request: they are counted from 1.
+_NOBODYS = -1
 
 Done = Callable[[bytes | LaneBroken], None]
 
@@ -204,11 +207,19 @@ class SocketLane(Lane):
 
     def begin(self, frame: bytes, done: Done) -> None:
         _check_size(frame)
-        begun = _Begun(frame, done)
+        self._begin(_Begun(frame, done))
+
+    def begin_stream(self, frame: bytes, arrived: Done) -> BegunStream:
+        _check_size(frame)
+        begun = _Begun(frame, arrived, streaming=True)
+        self._begin(begun)
+        return _SocketBegunStream(self, begun)
+
+    def _begin(self, begun: _Begun) -> None:
         try:
             self.enter()
         except LaneBroken as error:
-            done(error)
+            begun.done(error)
             return
         try:
             with self._lock:
@@ -243,7 +254,7 @@ class SocketLane(Lane):
 
     def _work(self) -> list[tuple[_Begun, bytes]]:
         """Send and receive what is possible; the calls that came to their end."""
-        arrived = []
+        arrived: list[tuple[_Begun, bytes]] = []
         with self._lock:
             if not self._watched:
                 return []  # a caller has just taken it
@@ -252,12 +263,32 @@ class SocketLane(Lane):
                 if not self._begun.unsent:
                     self._reactor.watch(self._fd, self._ready)
             self.receive()
-            begun = self._begun
-            frame = self.next_frame(-1 if begun is None else begun.request_id)
-            if begun is not None and frame is not None:
-                self._begun = None
+            while (begun := self._begun) is not None:
+                frame = self.next_frame(begun.request_id)
+                if frame is None:
+                    return arrived
                 arrived.append((begun, frame))
+                if not (begun.streaming and _is_item(frame)):
+                    self._begun = None
+            self.next_frame(_NOBODYS)
         return arrived
+
+    def give_up(self, begun: _Begun) -> None:
+        """What still comes of it is dropped."""
+        with self._lock:
+            if self._begun is not begun:
+                return
+            self._begun = None
+        try:
+            self.tell(PacketKind.CLOSE, begun.request_id)
+        except LaneBroken:
+            pass  # then nobody is there to be told
+
+    def tell(self, kind: PacketKind, request_id: int) -> None:
+        # A handful of bytes, and few are ever unread: they always fit.
+        with self._inside():
+            if self.send_some(memoryview(Packet(kind, request_id).prefix())):
+                raise LaneBroken("the worker reads no more")
 
     def _break_off(self, error: LaneBroken) -> None:
         with self._lock:
@@ -297,10 +328,28 @@ class SocketLane(Lane):
 class _Begun:
     """A call that nobody waits for. ``unsent``: what the socket did not take yet."""
 
-    def __init__(self, frame: bytes, done: Done) -> None:
+    def __init__(self, frame: bytes, done: Done, *, streaming: bool = False) -> None:
+        self.streaming = streaming
         self.request_id = request_id_of(frame)
         self.done = done
         self.unsent = _packet(frame)
+
+
+class _SocketBegunStream(BegunStream):
+    """A stream whose frames the reactor brings."""
+
+    def __init__(self, lane: SocketLane, begun: _Begun) -> None:
+        self._lane = lane
+        self._begun = begun
+
+    def more(self) -> None:
+        try:
+            self._lane.tell(PacketKind.CREDIT, self._begun.request_id)
+        except LaneBroken:
+            pass  # it is told in another way
+
+    def close(self) -> None:
+        self._lane.give_up(self._begun)
 
 
 class _SocketStream(FrameStream):
@@ -359,8 +408,8 @@ class _SocketStream(FrameStream):
             _poll(poller, None)
             if not self._closed:
                 self._lane.receive()
-        if header_of(frame).kind is Kind.ITEM:
-            self._tell(PacketKind.CREDIT)
+        if _is_item(frame):
+            self._lane.tell(PacketKind.CREDIT, self._request_id)
         else:
             self._ended = True
         return frame
@@ -383,16 +432,11 @@ class _SocketStream(FrameStream):
             os.close(fd)
         if not self._ended:
             try:
-                self._tell(PacketKind.CLOSE)
+                self._lane.tell(PacketKind.CLOSE, self._request_id)
             except LaneBroken:
                 pass  # then nobody is there to be told
             self._lane.drain()
         self._lane.leave()
-
-    def _tell(self, kind: PacketKind) -> None:
-        # A handful of bytes, and few are ever unread: they always fit.
-        if self._lane.send_some(memoryview(Packet(kind, self._request_id).prefix())):
-            raise LaneBroken("the worker reads no more")
 
 
 def _packet(frame: bytes) -> memoryview:
@@ -402,6 +446,13 @@ def _packet(frame: bytes) -> memoryview:
 def _number_of(frame: bytes) -> int:
     try:
         return request_id_of(frame)
+    except CodecError as error:
+        raise LaneBroken(f"the worker sent what is no reply: {error}") from error
+
+
+def _is_item(frame: bytes) -> bool:
+    try:
+        return header_of(frame).kind is Kind.ITEM
     except CodecError as error:
         raise LaneBroken(f"the worker sent what is no reply: {error}") from error
 

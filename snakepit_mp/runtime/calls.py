@@ -22,7 +22,7 @@ from .engine import Engine
 from .waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket, Waiter
 from .watcher import Timer
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "submitted"]
 
 
 class Calls:
@@ -45,7 +45,7 @@ class Calls:
                     frame = self._carry(waiter, next_step)
                 else:
                     frame = next_step
-        return self._decode(frame)
+        return self.decode(frame)
 
     def _carry(self, waiter: BlockingWaiter, grant: Grant) -> bytes | None:
         """One attempt; ``None`` if it came to nothing, and the brain decides what is next."""
@@ -56,14 +56,14 @@ class Calls:
             self._engine.handle(events.DeadlineExpired(ticket.request_id))
             return None
         except LaneBroken:
-            self._broke(ticket, grant)
+            self.broke(ticket, grant)
             return None
         except CodecError:  # too large for the lane, so nothing was sent
             self._completed(ticket, grant)
             raise
-        return frame if self._replied_finally(waiter, grant, frame) else None
+        return frame if self.replied_finally(waiter, grant, frame) else None
 
-    def _replied_finally(self, waiter: Waiter, grant: Grant, frame: bytes) -> bool:
+    def replied_finally(self, waiter: Waiter, grant: Grant, frame: bytes) -> bool:
         """Report a reply that ends its attempt; ``False`` if the brain decides about another."""
         ticket = waiter.ticket
         header = envelope.header_of(frame)
@@ -101,13 +101,13 @@ class Calls:
             events.RequestCompleted(ticket.request_id, grant.worker_id, grant.incarnation, failed)
         )
 
-    def _broke(self, ticket: Ticket, grant: Grant) -> None:
+    def broke(self, ticket: Ticket, grant: Grant) -> None:
         self._engine.handle(events.LaneBroke(ticket.request_id, grant.worker_id, grant.incarnation))
 
     # -- submit ------------------------------------------------------------------------
 
-    def submit(self, ticket: Ticket) -> PoolFuture:
-        """Put it in line; blocks only while the line is full."""
+    def submit(self, ticket: Ticket, *, wait: bool = True) -> PoolFuture:
+        """Put it in line; with ``wait``, block while the line is full."""
         request_id = ticket.request_id
         withdraw = functools.partial(self._withdraw, request_id)
         future = PoolFuture(withdraw, self._allow_pickle, self._engine.callbacks.run)
@@ -115,8 +115,9 @@ class Calls:
         self._engine.register(waiter)
         timers = self._timers(ticket)
         future.when_settled(lambda: self._finished(request_id, timers))
-        self._engine.handle(_submitted(ticket))
-        waiter.wait_admitted()
+        self._engine.handle(submitted(ticket))
+        if wait:
+            waiter.wait_admitted()
         return future
 
     def _timers(self, ticket: Ticket) -> list[Timer]:
@@ -142,13 +143,13 @@ class Calls:
 
     def _replied(self, waiter: FutureWaiter, grant: Grant, reply: bytes | LaneBroken) -> None:
         if isinstance(reply, LaneBroken):
-            self._broke(waiter.ticket, grant)
+            self.broke(waiter.ticket, grant)
             return
         try:
-            final = self._replied_finally(waiter, grant, reply)
+            final = self.replied_finally(waiter, grant, reply)
         except CodecError as error:  # a worker that talks nonsense, in a thread of the lane
             logger.error("worker %d sent what is no reply: %s", grant.worker_id, error)
-            self._broke(waiter.ticket, grant)
+            self.broke(waiter.ticket, grant)
             return
         if final:
             waiter.answered(reply)
@@ -170,7 +171,7 @@ class Calls:
         return None if ticket.timeout is None else time.monotonic() + ticket.timeout
 
     def _error_of(self, frame: bytes) -> BaseException:
-        error = self._decode(frame).error
+        error = self.decode(frame).error
         assert error is not None  # only failed attempts are asked about
         return error
 
@@ -184,13 +185,13 @@ class Calls:
         progressed = False
         while True:
             frame = self._next_frame(ticket, grant, place)
-            reply = None if frame is None else self._decode(frame)
+            reply = None if frame is None else self.decode(frame)
             if reply is None or reply.kind is not Kind.ITEM:
                 place.stream = None
             if frame is None or reply is None:
                 return False
             if reply.kind is not Kind.ITEM:
-                final = self._replied_finally(waiter, grant, frame)
+                final = self.replied_finally(waiter, grant, frame)
                 if final and reply.error is not None:
                     raise reply.error
                 return final
@@ -205,14 +206,14 @@ class Calls:
         try:
             return next(place.stream)
         except LaneBroken:
-            self._broke(ticket, grant)
+            self.broke(ticket, grant)
             return None
         except CodecError:  # too large for the lane, so nothing was sent
             place.stream = None
             self._completed(ticket, grant)
             raise
 
-    def _decode(self, frame: bytes) -> Reply:
+    def decode(self, frame: bytes) -> Reply:
         return envelope.decode_reply(frame, allow_pickle=self._allow_pickle)
 
 
@@ -252,7 +253,7 @@ class _Place:
     def __enter__(self) -> _Place:
         self._engine.register(self._waiter)
         try:
-            self._engine.handle(_submitted(self._waiter.ticket))
+            self._engine.handle(submitted(self._waiter.ticket))
         except BaseException:
             self._leave(interrupted=True)
             raise
@@ -285,7 +286,7 @@ class _Place:
         self._engine.handle(events.RequestCancelled(ticket.request_id))
 
 
-def _submitted(ticket: Ticket) -> events.RequestSubmitted:
+def submitted(ticket: Ticket) -> events.RequestSubmitted:
     return events.RequestSubmitted(
         events.Request(
             request_id=ticket.request_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
 import time
@@ -196,6 +197,8 @@ def test_a_frame_too_large_is_the_callers_mistake(worker, monkeypatch) -> None:
     with pytest.raises(CodecError):
         worker.lane.begin(frame, lambda outcome: pytest.fail("nothing was begun"))
     with pytest.raises(CodecError):
+        worker.lane.begin_stream(frame, lambda outcome: pytest.fail("nothing was begun"))
+    with pytest.raises(CodecError):
         next(worker.lane.stream(frame))
     assert worker.main.status.notes == []
 
@@ -230,6 +233,73 @@ def test_a_stream_closed_by_another_thread_wakes_its_reader(worker, threads) -> 
     worker.adapter.gate.set()
     wait_for(worker.main.told)
     assert decode_reply(worker.lane.call(worker.frame("echo", value=3))).value == 3
+
+
+# -- begin_stream -------------------------------------------------------------------------
+
+
+class Brought:
+    """What a stream that was begun has brought."""
+
+    def __init__(self, worker, frame: bytes) -> None:
+        self._queue: queue.SimpleQueue[bytes | LaneBroken] = queue.SimpleQueue()
+        self.stream = worker.lane.begin_stream(frame, self._queue.put)
+
+    def next(self) -> Any:
+        return self._queue.get(timeout=scaled(10))
+
+    def nothing_more(self) -> bool:
+        return self._queue.empty()
+
+
+@pytest.mark.parametrize("n", [0, 1, 100])
+def test_a_stream_that_is_begun_is_brought(worker, n) -> None:
+    brought = Brought(worker, worker.frame("count", streaming=True, n=n))
+    for number in range(n):
+        assert decode_reply(brought.next()).value == number
+        brought.stream.more()
+    assert decode_reply(brought.next()).kind is Kind.END
+    brought.stream.close()
+    assert decode_reply(worker.lane.call(worker.frame("echo", value=3))).value == 3
+
+
+def test_a_stream_that_is_begun_and_closed_stops_the_tool(worker) -> None:
+    brought = Brought(worker, worker.frame("endless", streaming=True, size=1))
+    brought.next()
+    brought.stream.close()
+    brought.stream.close()
+    wait_for(worker.adapter.closed)
+    wait_for(worker.main.told)
+    assert worker.main.abandoned == [7]
+    assert decode_reply(worker.lane.call(worker.frame("echo", value=3))).value == 3
+
+
+def test_who_takes_nothing_of_a_begun_stream_holds_the_tool_back(worker) -> None:
+    brought = Brought(worker, worker.frame("endless", streaming=True, size=1 << 20))
+    for taken in range(1, 30):
+        brought.next()
+        brought.stream.more()
+        assert worker.adapter.produced <= taken + 20
+    brought.stream.close()
+    wait_for(worker.adapter.closed)
+
+
+def test_cancel_ends_a_begun_stream_once(worker) -> None:
+    brought = Brought(worker, worker.frame("wait_in_stream", streaming=True))
+    assert decode_reply(brought.next()).value == 0
+    worker.lane.cancel()
+    assert isinstance(brought.next(), LaneBroken)
+    brought.stream.more()
+    brought.stream.close()
+    worker.adapter.gate.set()
+    assert brought.nothing_more()
+
+
+def test_a_stream_begun_on_a_cancelled_lane(worker) -> None:
+    worker.lane.cancel()
+    assert isinstance(
+        Brought(worker, worker.frame("count", streaming=True, n=1)).next(), LaneBroken
+    )
 
 
 def test_calls_and_streams_and_begun_calls_take_turns(worker) -> None:
