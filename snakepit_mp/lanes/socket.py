@@ -38,6 +38,10 @@ __all__ = ["Reactor", "SocketLane"]
 #: Seconds that a caller looks for a reply before it sleeps; no more than a wake-up costs.
 SPIN = 50e-6
 
+#: Lanes with a caller in them. One that is not alone sleeps at once: who spins takes the
+#: interpreter's lock again and again, which another caller needs.
+_calling: set[SocketLane] = set()
+
 #: Milliseconds; the system call takes an int.
 _LONGEST_POLL = 1 << 30
 
@@ -89,12 +93,15 @@ class SocketLane(Lane):
         _check_size(frame)
         with self._inside():
             self.take()
+            _calling.add(self)
             try:
                 self.send(frame, deadline)
                 return self._reply_to(request_id, deadline)
             except BaseException:
                 self.drain()
                 raise
+            finally:
+                _calling.discard(self)
 
     def stream(self, frame: bytes) -> FrameStream:
         return _SocketStream(self, frame)
@@ -104,7 +111,7 @@ class SocketLane(Lane):
             self.receive()
             return self.next_frame(request_id)
 
-        if (frame := spin(look, self._meet, SPIN)) is not None:
+        if len(_calling) == 1 and (frame := spin(look, self._meet, SPIN)) is not None:
             return frame
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
