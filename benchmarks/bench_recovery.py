@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from apparatus import WORKERS
+from peers import CONTEXT
 
 from snakepit_mp import Adapter, Pool, tool
 from snakepit_mp.errors import WorkerDied
@@ -73,7 +74,7 @@ def bench_exception_process_pool_executor(benchmark):
     def renew():
         while executors:
             executors.pop().shutdown()
-        executors.append(ProcessPoolExecutor(WORKERS))
+        executors.append(ProcessPoolExecutor(WORKERS, mp_context=CONTEXT))
         executors[0].submit(nap).result()
 
     def call():
@@ -108,7 +109,7 @@ def bench_exception_loky(benchmark):
 def bench_exception_pebble(benchmark):
     """It replaces its worker, as we do."""
     pebble = pytest.importorskip("pebble")
-    with pebble.ProcessPool(WORKERS) as pool:
+    with pebble.ProcessPool(WORKERS, context=CONTEXT) as pool:
 
         def call():
             with pytest.raises(pebble.ProcessExpired):
@@ -158,7 +159,7 @@ def bench_next_task_ours(benchmark):
 @pytest.mark.benchmark(group="death until the successor has done a task")
 def bench_next_task_pebble(benchmark):
     pebble = pytest.importorskip("pebble")
-    with pebble.ProcessPool(1) as pool:
+    with pebble.ProcessPool(1, context=CONTEXT) as pool:
 
         def kill_and_call():
             with pytest.raises(pebble.ProcessExpired):
@@ -197,7 +198,7 @@ def bench_recycling_ours(benchmark, every):
 def bench_recycling_multiprocessing_pool(benchmark, every):
     """Not ``ProcessPoolExecutor``: with ``max_tasks_per_child`` it hangs where tasks wait when a
     worker has done its last (CPython issue 115634)."""
-    with multiprocessing.get_context("forkserver").Pool(WORKERS, maxtasksperchild=every) as pool:
+    with CONTEXT.Pool(WORKERS, maxtasksperchild=every) as pool:
         pool.map(nap, range(WORKERS), chunksize=1)
         work = lambda: pool.map(nap, range(TASKS), chunksize=1)  # noqa: E731
         benchmark.pedantic(work, rounds=2, iterations=1)
@@ -208,7 +209,7 @@ def bench_recycling_multiprocessing_pool(benchmark, every):
 def bench_throughput_pebble(benchmark, kills):
     """Its killed tasks fail and are asked for again, as ours are by themselves."""
     pebble = pytest.importorskip("pebble")
-    with pebble.ProcessPool(WORKERS) as pool:
+    with pebble.ProcessPool(WORKERS, context=CONTEXT) as pool:
         futures: Callable[[int], list[Any]] = lambda n: [pool.schedule(nap) for _ in range(n)]  # noqa: E731
         pids = lambda: [child.pid for child in multiprocessing.active_children()]  # noqa: E731
         [future.result() for future in futures(WORKERS)]
@@ -233,7 +234,7 @@ def bench_throughput_pebble(benchmark, kills):
 @pytest.mark.benchmark(group=f"{TASKS} tasks of 20 ms, a new worker every {EVERY}")
 def bench_recycling_pebble(benchmark, every):
     pebble = pytest.importorskip("pebble")
-    with pebble.ProcessPool(WORKERS, max_tasks=every or 0) as pool:
+    with pebble.ProcessPool(WORKERS, max_tasks=every or 0, context=CONTEXT) as pool:
         [pool.schedule(nap).result() for _ in range(WORKERS)]
         work = lambda: [f.result() for f in [pool.schedule(nap) for _ in range(TASKS)]]  # noqa: E731
         benchmark.pedantic(work, rounds=2, iterations=1)

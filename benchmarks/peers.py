@@ -1,5 +1,8 @@
 """Who else runs functions in other processes? Each peer in its default form, warm, by one interface.
 
+But for one thing: they start their processes by a fork server where they would fork this process,
+which has threads, and could hang for ever.
+
 Not all are installed everywhere: a benchmark of one that is not is skipped, and says so.
 """
 
@@ -14,7 +17,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["PEERS", "Peer"]
+__all__ = ["CONTEXT", "PEERS", "Peer"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,18 @@ def _of_executor(executor: Executor) -> Peer:
     )
 
 
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
 @contextlib.contextmanager
 def _process_pool_executor(workers: int) -> Iterator[Peer]:
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context) as executor:
+    with ProcessPoolExecutor(workers, mp_context=CONTEXT) as executor:
         yield _of_executor(executor)
 
 
 @contextlib.contextmanager
 def _multiprocessing_pool(workers: int) -> Iterator[Peer]:
-    with multiprocessing.get_context("forkserver").Pool(workers) as pool:
+    with CONTEXT.Pool(workers) as pool:
         yield Peer(lambda function, value: pool.apply(function, (value,)), pool.imap)
         pool.close()
         pool.join()
@@ -64,7 +69,7 @@ def _loky(workers: int) -> Iterator[Peer]:
 @contextlib.contextmanager
 def _pebble(workers: int) -> Iterator[Peer]:
     pebble = pytest.importorskip("pebble")
-    with pebble.ProcessPool(workers) as pool:
+    with pebble.ProcessPool(workers, context=CONTEXT) as pool:
         yield Peer(
             lambda function, value: pool.schedule(function, (value,)).result(),
             lambda function, values: pool.map(function, values).result(),
@@ -74,14 +79,14 @@ def _pebble(workers: int) -> Iterator[Peer]:
 @contextlib.contextmanager
 def _deadpool(workers: int) -> Iterator[Peer]:
     deadpool = pytest.importorskip("deadpool")
-    with deadpool.Deadpool(workers) as executor:
+    with deadpool.Deadpool(workers, mp_context=CONTEXT) as executor:
         yield _of_executor(executor)
 
 
 @contextlib.contextmanager
 def _mpire(workers: int) -> Iterator[Peer]:
     mpire = pytest.importorskip("mpire")
-    with mpire.WorkerPool(workers, keep_alive=True) as pool:
+    with mpire.WorkerPool(workers, keep_alive=True, start_method="forkserver") as pool:
         yield Peer(lambda function, value: pool.apply(function, (value,)), pool.imap)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
@@ -235,14 +236,17 @@ class AwaitedStream:
         self, waiter: _StreamWaiter
     ) -> tuple[Grant, bytes | LaneBroken] | bytes | BaseException:
         """What comes next. Of the limits, each is reported to the brain, which may know better."""
-        ticket, loop = waiter.ticket, asyncio.get_running_loop()
+        # By the watcher, who also interrupts the tool: so the failure is in the inbox before what
+        # the tool says to that.
+        ticket, watcher = waiter.ticket, self._engine.watcher
         timers = []
         if ticket.queue_deadline is not None:
-            expired = events.QueueTimeExpired(ticket.request_id)
-            left = ticket.queue_deadline - loop.time()  # the same clock as time.monotonic
-            timers.append(loop.call_later(max(left, 0.0), self._engine.handle, expired))
+            expired = functools.partial(
+                self._engine.handle, events.QueueTimeExpired(ticket.request_id)
+            )
+            timers.append(watcher.after(ticket.queue_deadline - time.monotonic(), expired))
         if ticket.timeout is not None:
-            timers.append(loop.call_later(ticket.timeout, self._overdue, waiter))
+            timers.append(watcher.after(ticket.timeout, functools.partial(self._overdue, waiter)))
         try:
             return await waiter.inbox.get()
         finally:

@@ -10,7 +10,7 @@ import pytest
 
 from snakepit_mp.errors import PoolSaturated
 from snakepit_mp.lanes import envelope
-from snakepit_mp.lanes.lane import Lane, LaneBroken
+from snakepit_mp.lanes.lane import BegunStream, Lane, LaneBroken
 from snakepit_mp.runtime.waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket
 
 
@@ -29,6 +29,11 @@ class FakeLane(Lane):
         self.begun.append((frame, done))
 
     def stream(self, frame: bytes) -> Iterator[bytes]:
+        raise NotImplementedError
+
+    def begin_stream(
+        self, frame: bytes, arrived: Callable[[bytes | LaneBroken], None]
+    ) -> BegunStream:
         raise NotImplementedError
 
     def cancel(self) -> None:
