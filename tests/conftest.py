@@ -30,15 +30,18 @@ EITHER_TWIN = (
         f"integration/test_{name}.py"
         for name in (
             "affinity",
+            "asyncio",
             "awkward_moments",
             "breaker",
             "diagnosis",
             "ends",
+            "lanes",
             "logs",
             "no_hang",
             "orphans",
             "recovery",
             "recycling",
+            "reload",
             "shutdown",
             "start_failures",
             "tree",
