@@ -78,13 +78,17 @@ class SocketInbox:
 
     def listen(self, *, wait: bool) -> None:
         """Read what came while a job runs; with ``wait`` sleep until something has come."""
-        with self._reading:
+        if not self._reading.acquire(blocking=wait):
+            return  # another thread of the tool is at it
+        try:
             if wait:
                 poller = select.poll()
                 poller.register(self._socket.fileno(), select.POLLIN)
                 poller.poll()
             self._receive()
             self._sort_packets()
+        finally:
+            self._reading.release()
 
     def close_lane(self) -> None:
         """Nothing will be answered any more: whoever waits learns it at once."""
