@@ -77,7 +77,7 @@ async def amapped(
             for result in _told(future, on_error):
                 yield result
     except asyncio.CancelledError:
-        for future, _ in flying:
+        for future, _ in reversed(flying):  # from the end, so that none of them is begun
             future.cancel()
         raise
     finally:

@@ -227,8 +227,14 @@ def test_streams_that_are_left_early_cost_no_worker(pool: Pool):
             items = pool.astream("numbers", {"n": 1_000_000})
             assert await _collect(items, 3) == [0, 1, 2]
             await items.aclose()
-        task = asyncio.ensure_future(_collect(pool.astream("numbers", {"n": 1_000_000})))
-        await asyncio.sleep(0.05)
+        begun = asyncio.Event()
+
+        async def consume() -> None:
+            async for _ in pool.astream("numbers", {"n": 1_000_000}):
+                begun.set()
+
+        task = asyncio.ensure_future(consume())
+        await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
