@@ -9,7 +9,8 @@ for, the *reactor* reads, a thread that sleeps on many descriptors.
 A caller that gives up, at its deadline or by Ctrl-C, leaves a reply under way, perhaps half
 read. Then the reactor reads on and drops it, or the worker would be stuck with a long one; and
 whoever has the lane next drops what is not its own, by the request's number. Only a frame that
-was half *sent* cannot be made good: then the lane is broken, and the worker with it.
+was half *sent* cannot be made good: then the lane is broken, and the worker with it. A short one
+never is: the kernel takes it whole or not at all.
 
 A descriptor is closed when the last thread has left it, so that none ever waits on another
 file that got its number.
@@ -20,6 +21,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +46,9 @@ _calling: set[SocketLane] = set()
 
 #: Milliseconds; the system call takes an int.
 _LONGEST_POLL = 1 << 30
+
+#: Bytes that one ``send`` takes whole or not at all: they fit into one buffer of the kernel.
+_WHOLE = 1 << 14 if sys.platform == "linux" else 0
 
 #: The number of no request: they are counted from 1.
 _NOBODYS = -1
@@ -158,7 +163,7 @@ class SocketLane(Lane):
             self._reactor.release(self._fd, lambda: None)
 
     def send(self, frame: bytes, deadline: float | None = None) -> None:
-        rest = _packet(frame)
+        rest = packet = _packet(frame)
         try:
             rest = self.send_some(rest)
             if rest:
@@ -170,8 +175,9 @@ class SocketLane(Lane):
                 rest = self.send_some(rest)
         except LaneBroken:
             raise
-        except BaseException:  # a deadline, a Ctrl-C: half a frame is under way
-            self.cancel()
+        except BaseException:  # a deadline, a Ctrl-C
+            if len(packet) > _WHOLE:  # half of it may be under way
+                self.cancel()
             raise
 
     def send_some(self, rest: memoryview) -> memoryview:

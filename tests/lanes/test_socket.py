@@ -107,6 +107,43 @@ def test_a_reply_that_is_half_read_is_read_to_its_end(pair) -> None:
     assert decode_reply(outcome.result(scaled(10))).value == "mine"
 
 
+class Interrupted:
+    """A socket on which the first ``send`` is interrupted when it has done its work."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.send = self._once
+
+    def _once(self, data: memoryview) -> int:
+        self.send = self.sock.send
+        self.send(data)
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it may have been sent by half")
+def test_an_interrupt_just_after_a_call_was_sent_leaves_the_lane_whole(pair, threads) -> None:
+    pair.lane._socket = Interrupted(pair.lane._socket)
+    with pytest.raises(KeyboardInterrupt):
+        pair.lane.call(CALL)
+    assert pair.heard().frame == CALL
+    waiting = threads.submit(pair.lane.call, framed(Kind.CALL, 8, 1, b""))
+    pair.heard()
+    pair.say(encode_value(7, "late"))
+    pair.say(encode_value(8, "mine"))
+    assert decode_reply(waiting.result(scaled(10))).value == "mine"
+
+
+def test_an_interrupt_within_a_long_call_breaks_the_lane(pair) -> None:
+    pair.lane._socket = Interrupted(pair.lane._socket)
+    with pytest.raises(KeyboardInterrupt):
+        pair.lane.call(framed(Kind.CALL, 7, 1, bytes(1 << 16)))
+    with pytest.raises(LaneBroken):
+        pair.lane.call(CALL)
+
+
 def test_a_late_reply_is_not_taken_for_the_next_one(pair, threads) -> None:
     with pytest.raises(LaneTimeout):
         pair.lane.call(CALL, soon())
