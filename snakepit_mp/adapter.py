@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 from .errors import ConfigError, InvalidArguments
 from .parameters import (
@@ -33,6 +33,35 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _MARK = "__snakepit_mp_tool__"
 
 
+class _UsualCall(NamedTuple):
+    """A call that gives each parameter once, all by position or all by name."""
+
+    names: tuple[str, ...]
+    restricted: tuple[ParameterSpec, ...]
+
+    @classmethod
+    def of(cls, parameters: tuple[ParameterSpec, ...]) -> _UsualCall | None:
+        """``None`` where it takes more than a look."""
+        if any(parameter.keyword_only or parameter.variadic for parameter in parameters):
+            return None
+        restricted = tuple(parameter for parameter in parameters if parameter.restricts)
+        return cls(tuple(parameter.name for parameter in parameters), restricted)
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+        """All by keyword; ``None`` if it is another call, or one that must be refused."""
+        names = self.names
+        if not kwargs and len(args) == len(names):
+            bound = dict(zip(names, args, strict=True))
+        elif not args and len(kwargs) == len(names) and all(name in kwargs for name in names):
+            bound = dict(kwargs)
+        else:
+            return None
+        for parameter in self.restricted:
+            if not parameter.admits(bound[parameter.name]):
+                return None
+        return bound
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """What the pool knows of a tool; picklable, and plain data by `to_dict`.
@@ -54,10 +83,16 @@ class ToolSpec:
     retries: int = 0
     retry_on: tuple[str, ...] = ()
     required_variables: tuple[str, ...] = ()
+    _usual: _UsualCall | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_usual", _UsualCall.of(self.parameters))
 
     def to_dict(self) -> dict[str, Any]:
         """As dicts, tuples, strings and numbers."""
-        return asdict(self)
+        data = asdict(self)
+        del data["_usual"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ToolSpec:
@@ -73,6 +108,10 @@ class ToolSpec:
         Defaults are left to the tool. Raises `InvalidArguments` naming the parameter that
         is missing, unexpected, given twice or of the wrong type.
         """
+        if self._usual is not None:
+            usual = self._usual.bind(args, kwargs or {})
+            if usual is not None:
+                return usual
         bound = self._by_name(args)
         variadic = next((p for p in self.parameters if p.variadic), None)
         known = {p.name: p for p in self.parameters if not p.variadic}

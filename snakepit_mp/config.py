@@ -27,7 +27,7 @@ __all__ = [
     "check_timeout",
 ]
 
-_LANES = ("auto", "socket", "grpc")
+_LANES = ("auto", "mailbox", "socket", "grpc")
 _AFFINITIES = ("hint", "strict_queue", "strict_fail_fast")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -221,6 +221,7 @@ class PoolConfig:
     import_in: str = "server"
     env: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
+    spin: float | str = "auto"
     allow_pickle: bool = True
     context: tuple[str, ...] = ()
     name: str = "default"
@@ -258,11 +259,6 @@ class PoolConfig:
         self._check_names()
         _check_bridge(self.bridge)
 
-    @property
-    def lane_used(self) -> str:
-        """What ``lane`` comes to here."""
-        return "socket" if self.lane == "auto" else self.lane
-
     def _check_numbers(self) -> None:
         for name, least in (("workers", 1), ("queue_size", 1), ("poison_after", 1), ("threads", 1)):
             _integer("PoolConfig", name, getattr(self, name), least=least)
@@ -273,6 +269,8 @@ class PoolConfig:
             if getattr(self, name) is not None:
                 _number("PoolConfig", name, getattr(self, name), above=0)
         _number("PoolConfig", "start_timeout", self.start_timeout, above=0)
+        if self.spin != "auto":
+            _number("PoolConfig", "spin", self.spin)
         _number("PoolConfig", "grace", self.grace)
 
     def _check_names(self) -> None:

@@ -86,6 +86,11 @@ class ParameterSpec:
     variadic: bool = False
     accepts: tuple[str, ...] = _ANY
 
+    @property
+    def restricts(self) -> bool:
+        """Whether there are values that it does not admit."""
+        return self.accepts != _ANY
+
     def admits(self, value: Any) -> bool:
         """Whether the tool may be given this value."""
         return self.accepts == _ANY or any(_fits(token, value) for token in self.accepts)

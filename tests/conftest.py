@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from snakepit_mp import _accel
+from snakepit_mp.lanes.mailbox import works_here
 
 pytest_plugins = [
     "fix_timeouts",
@@ -72,7 +73,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "lane" in metafunc.fixturenames and path.as_posix().endswith(EACH_LANE):
         # No twin has a part in the lane over gRPC.
         over_grpc = pytest.param("grpc", marks=pytest.mark.either_twin)
-        metafunc.parametrize("lane", ["socket", over_grpc], indirect=True, scope="module")
+        # The suite of the compiled twin has the mailbox, that of the pure one the socket.
+        own = "mailbox" if works_here() else "socket"
+        metafunc.parametrize("lane", [own, over_grpc], indirect=True, scope="module")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

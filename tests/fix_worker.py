@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from fix_timeouts import scaled
@@ -22,17 +22,23 @@ from snakepit_mp.adapter import Adapter, tool
 from snakepit_mp.lanes.envelope import Call, Kind, Reply, decode_reply, encode_call, frame
 from snakepit_mp.lanes.grpc import GrpcLane
 from snakepit_mp.lanes.lane import Lane
+from snakepit_mp.lanes.mailbox import MailboxLane, mailbox_of, works_here
 from snakepit_mp.lanes.socket import SocketLane
 from snakepit_mp.lanes.status import StatusPage
 from snakepit_mp.runtime.watcher import Watcher
 from snakepit_mp.worker.executor import Executor
+from snakepit_mp.worker.mailbox_inbox import MailboxInbox
 from snakepit_mp.worker.servicer import WorkerServer, serve
 from snakepit_mp.worker.socket_inbox import SocketInbox
+
+if TYPE_CHECKING:
+    from snakepit_mp._speedups import Mailbox
 
 __all__ = [
     "Context",
     "FakeMain",
     "GrpcWorker",
+    "MailboxWorker",
     "SocketWorker",
     "Worker",
     "fake_main",
@@ -92,8 +98,14 @@ class RecordingStatus:
 class FakeMain:
     """An executor whose `run` has a thread of its own; ends with its ``with`` block."""
 
-    def __init__(self, adapter: Adapter | None, **settings: Any) -> None:
+    def __init__(
+        self,
+        adapter: Adapter | None,
+        make_inbox: Callable[[StatusPage], Any] = lambda page: None,
+        **settings: Any,
+    ) -> None:
         self.page = StatusPage.create()
+        self.inbox = make_inbox(self.page)
         self.status = RecordingStatus(self.page)
         self.contexts: list[Context] = []
         self.sessions: list[str] = []
@@ -105,6 +117,7 @@ class FakeMain:
             self.status,  # type: ignore[arg-type]  # it has the page's methods
             on_session=self.sessions.append,
             on_abandoned=self._on_abandoned,
+            inbox=self.inbox,
             **settings,
         )
         self.thread = threading.Thread(target=self.executor.run)
@@ -266,20 +279,59 @@ class SocketWorker(Worker):
     def __init__(self, folder: Path, adapter: Adapter) -> None:
         super().__init__(folder, adapter)
         ours, self.theirs = socket.socketpair()
-        self.inbox = SocketInbox(self.theirs)
-        self.main = FakeMain(adapter, inbox=self.inbox)
+        self.main = FakeMain(adapter, make_inbox=self.make_inbox)
         self.reactor = Watcher("reactor", lambda error: None)
         self.reactor.start()
-        self.lane = SocketLane(ours, self.reactor)
+        self.lane = self.make_lane(ours)
+
+    def make_lane(self, sock: socket.socket) -> SocketLane:
+        return SocketLane(sock, self.reactor)
+
+    def make_inbox(self, page: StatusPage) -> SocketInbox:
+        return SocketInbox(self.theirs)
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
         self.reactor.stop()
         assert self.reactor.join(scaled(10))
-        self.inbox.close()
+        self.main.inbox.close()
 
 
-LANES: dict[str, type[Worker]] = {"socket": SocketWorker, "grpc": GrpcWorker}
+class OwnedByItsMain:
+    """The worker's side of a mailbox, which says whose its life is when its main thread asks."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._owned = False
+
+    def own(self) -> None:
+        """Not yet: in a test the inbox is made in another thread than the one that reads it."""
+
+    def bell(self) -> int:
+        if not self._owned:
+            self._mailbox.own()
+            self._owned = True
+        return self._mailbox.bell()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._mailbox, name)
+
+
+class MailboxWorker(SocketWorker):
+    """Reached through a mailbox, whose other side its main thread has."""
+
+    def make_lane(self, sock: socket.socket) -> SocketLane:
+        return MailboxLane(sock, self.reactor, mailbox_of(self.main.page.fd))
+
+    def make_inbox(self, page: StatusPage) -> SocketInbox:
+        return MailboxInbox(self.theirs, OwnedByItsMain(mailbox_of(page.fd)))  # type: ignore[arg-type]
+
+
+LANES: dict[str, type[Worker]] = {
+    **({"mailbox": MailboxWorker} if works_here() else {}),
+    "socket": SocketWorker,
+    "grpc": GrpcWorker,
+}
 
 
 @pytest.fixture(params=LANES)

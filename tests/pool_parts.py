@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from snakepit_mp.config import RestartPolicy
 from snakepit_mp.core.events import Phase, Request
+from snakepit_mp.core.pool_state import PoolState
+from snakepit_mp.core.recycling import WorkerLimits
 
 Key = tuple[int, int]
+
+QUEUE_SIZE = 2
+POISON_AFTER = 3
+
+
+def brain(
+    workers: int, on_full: str, restart: RestartPolicy, limits: WorkerLimits | None
+) -> PoolState:
+    """A pool's state machine, as the plays have it."""
+    return PoolState(
+        workers=workers,
+        queue_size=QUEUE_SIZE,
+        on_full=on_full,
+        restart=restart,
+        poison_after=POISON_AFTER,
+        start_timeout=60.0,
+        grace=5.0,
+        jitter=lambda: 0.5,
+        limits=limits,
+    )
 
 
 @dataclass
@@ -47,3 +70,24 @@ class Call:
     @property
     def open(self) -> bool:
         return not self.answers
+
+
+def looks_of(state: PoolState) -> tuple[object, ...]:
+    """All that a machine knows, to be compared."""
+    requests, supervisor = state._requests, state._supervisor
+    line, idle, recycling = requests.line, supervisor.idle, supervisor.recycling
+    return (
+        state.counters(),
+        state._story[-1][0],
+        state.shortcut.open,
+        list(requests.open.items()),
+        [
+            list(part.items())
+            for part in (line._admitted, line._aside, line._parked, line._held_back)
+        ],
+        list(idle._idle),
+        list(idle._last_worker.items()),
+        [(slot.state, slot.current, slot.given_up) for slot in supervisor.slots],
+        (recycling.leaving, recycling.wanted, recycling.recycled, recycling.spare.worker_id),
+        state.fork_servers(),
+    )

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
-from pool_parts import Call, Key, Process, Server
+from pool_parts import POISON_AFTER, QUEUE_SIZE, Call, Key, Process, Server, brain, looks_of
 
 from snakepit_mp.config import RestartPolicy
 from snakepit_mp.core.events import (
@@ -60,14 +60,11 @@ from snakepit_mp.core.instructions import (
     StopWorker,
 )
 from snakepit_mp.core.lifecycle import WorkerState
-from snakepit_mp.core.pool_state import PoolState
 from snakepit_mp.core.recycling import WorkerLimits
 from snakepit_mp.errors import SessionWorkerUnavailable
 
 Notice = Callable[[], Event]
 
-QUEUE_SIZE = 2
-POISON_AFTER = 3
 PATIENCE = 3000  # steps after which a world that behaves must have come to its end
 
 
@@ -75,17 +72,12 @@ class World:
     def __init__(
         self, workers: int, on_full: str, max_restarts: int, limits: WorkerLimits | None = None
     ) -> None:
-        self.state = PoolState(
-            workers=workers,
-            queue_size=QUEUE_SIZE,
-            on_full=on_full,
-            restart=RestartPolicy(max_restarts=max_restarts),
-            poison_after=POISON_AFTER,
-            start_timeout=60.0,
-            grace=5.0,
-            jitter=lambda: 0.5,
-            limits=limits,
+        # The second one takes the shortcut wherever it may, and must be like the first.
+        self.state, self.twin = (
+            brain(workers, on_full, RestartPolicy(max_restarts=max_restarts), limits)
+            for _ in range(2)
         )
+        self.shortcuts = 0
         self.workers = workers + 1  # for a moment both the old and the new one serve
         self.now = 0.0
         self.servers: dict[int, Server] = {}
@@ -114,6 +106,7 @@ class World:
         orphan = isinstance(event, WorkerExited) and self._is_orphan(event)
         instructions = self.state.handle(event, self.now)
         self.state.validate()
+        self._tell_twin(event, instructions)
         if isinstance(event, RequestCompleted) and self.state.counters().completed > completed:
             self._answer(event.request_id, "completed")
         if isinstance(event, AttemptFailed):
@@ -129,6 +122,30 @@ class World:
         self._check_bound(instructions)
         if isinstance(event, WorkerForked):
             self._check_forked(event)
+
+    def _tell_twin(self, event: Event, instructions: list[Instruction]) -> None:
+        """By the shortcut, if there is one, after which nothing must be left to be done."""
+        shortcut = self.twin.shortcut
+        done = False
+        if isinstance(event, RequestSubmitted):
+            request_id = event.request.request_id
+            if (worker := shortcut.check_out(event.request, self.now)) is not None:
+                done = True
+                assert instructions == [
+                    AdmitRequest(request_id),
+                    GrantRequest(request_id, *worker, 1),
+                ]
+        elif isinstance(event, RequestCompleted):
+            done = shortcut.check_in(
+                event.request_id, event.worker_id, event.incarnation, event.failed, self.now
+            )
+            assert not (done and instructions)
+        if done:
+            self.shortcuts += 1
+            assert looks_of(self.twin) == looks_of(self.state)
+        else:
+            # By their texts: exceptions are equal to themselves only.
+            assert repr(self.twin.handle(event, self.now)) == repr(instructions)
 
     def report(self, event: Event) -> None:
         self.notices.append(lambda: event)

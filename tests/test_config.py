@@ -26,6 +26,7 @@ BAD: list[tuple[type, str, list[Any]]] = [
     (StoreConfig, "sweep_interval", [0, -1, None]),
     (PoolConfig, "workers", [0, -1, 2.0, "2", True, None]),
     (PoolConfig, "lane", ["tcp", "", None]),
+    (PoolConfig, "spin", ["automatic", -1, None, True, float("inf")]),
     (PoolConfig, "timeout", [0, -1, math.inf, math.nan, "1"]),
     (PoolConfig, "queue_size", [0, 1.0, None]),
     (PoolConfig, "on_full", ["drop", None]),

@@ -99,6 +99,11 @@ class Breakers:
         self._announcer = announcer
         self._by_tool: dict[str, CircuitBreaker] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """There is a policy, so that what becomes of a call matters to the next."""
+        return self._policy is not None
+
     def of(self, tool: str | None) -> CircuitBreaker | None:
         if self._policy is None or tool is None:
             return None

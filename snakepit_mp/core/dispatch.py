@@ -37,6 +37,9 @@ class Line:
     def __len__(self) -> int:
         return self._places + len(self._held_back)
 
+    def __bool__(self) -> bool:
+        return bool(self._admitted or self._parked or self._aside or self._held_back)
+
     def __contains__(self, request_id: int) -> bool:
         parts = (self._admitted, self._parked, self._aside, self._held_back)
         return any(request_id in part for part in parts)

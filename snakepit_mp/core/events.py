@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 __all__ = [
     "AttemptFailed",
@@ -66,8 +67,7 @@ class Phase(IntEnum):
     DONE = 3  # the tool has returned or raised
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One call, as far as the pool's decisions need to know it.
 
     ``request_id`` is unique for the life of the pool. ``session_id`` is a hint for the choice

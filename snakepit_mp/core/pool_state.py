@@ -82,12 +82,14 @@ from .events import (
     WorkerEvent,
     WorkerExited,
 )
+from .fork_server import ForkServerState
 from .instructions import Failure, Instruction, ReportIdle, ReportStopped
 from .invariants import check
 from .judgement import judge
 from .lifecycle import InvalidTransition, Verdict
 from .recycling import WorkerLimits
 from .requests import Requests
+from .shortcut import Shortcut
 from .supervisor import Supervisor
 from .views import Counters, ForkServerRow, WorkerRow, count, row_of, server_rows
 
@@ -132,7 +134,9 @@ class PoolState:
         self._closing = False
         self._draining = False
         self._reported = False
-        self._story: deque[tuple[float, Event, Verdict]] = deque(maxlen=_STORY_LENGTH)
+        self._story: deque[tuple[float, Any, Verdict]] = deque(maxlen=_STORY_LENGTH)
+        #: The usual way in and out, beside `handle`.
+        self.shortcut = Shortcut(self._requests, self._supervisor, announcer, self._story)
 
     # --- reading ---
 
@@ -168,7 +172,8 @@ class PoolState:
         """The latest events, as text: all, or those about one worker or the whole pool."""
         return [
             f"{now:.6f} {event!r}{' (late)' if verdict is Verdict.LATE else ''}"
-            for now, event, verdict in self._story
+            for now, what, verdict in self._story
+            for event in (Shortcut.told(what),)
             if worker_id is None or getattr(event, "worker_id", worker_id) == worker_id
         ]
 
@@ -376,6 +381,19 @@ class PoolState:
             instructions.append(ReportIdle())
         if self._closing and not self._reported and not self._requests.open:
             instructions += self._report_stopped()
+        self.shortcut.open = self._is_usual()
+
+    def _is_usual(self) -> bool:
+        """Whether nothing comes of a call but that a worker gets it, and gives it back."""
+        supervisor = self._supervisor
+        return not (
+            self._closing
+            or self._draining
+            or self._breakers.wanted
+            or supervisor.reload.busy
+            or supervisor.recycling.wanted
+            or supervisor.server.state is ForkServerState.DOWN
+        )
 
     def _serve_line(self) -> list[Instruction]:
         instructions: list[Instruction] = []

@@ -8,10 +8,11 @@ worker only ever writes, the application reads when it has to explain a death.
 from __future__ import annotations
 
 import faulthandler
-import mmap
 import os
 import signal
 import struct
+
+from .worker_file import BLACK_BOX_AT
 
 __all__ = ["FILE_SIZE", "STACK_SIGNAL", "BlackBox"]
 
@@ -19,7 +20,7 @@ __all__ = ["FILE_SIZE", "STACK_SIGNAL", "BlackBox"]
 STACK_SIGNAL = signal.SIGRTMIN + 6 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1
 
 _COUNT = struct.Struct("=Q")
-_COUNT_AT = mmap.PAGESIZE
+_COUNT_AT = BLACK_BOX_AT
 _RING_AT = _COUNT_AT + _COUNT.size
 _RING_SIZE = 4096
 _STACKS_AT = _RING_AT + _RING_SIZE

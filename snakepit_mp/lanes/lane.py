@@ -81,6 +81,9 @@ class Lane(ABC):
         one END or ERROR, or with `LaneBroken`. For its threads the same holds as for `begin`.
         """
 
+    def nudge(self) -> None:  # noqa: B027 - most have nothing to do
+        """The worker was sent a signal: it is to look for it, also if it is about to sleep."""
+
     @abstractmethod
     def cancel(self) -> None:
         """The worker is dead or condemned: all who wait get `LaneBroken` at once, later

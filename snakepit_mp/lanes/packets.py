@@ -69,6 +69,11 @@ class PacketReader:
         self._gathered += data
         return bool(data)
 
+    @property
+    def waits_for_more(self) -> bool:
+        """Whether a packet is half here, once `next` has none."""
+        return self._large is not None or bool(self._gathered)
+
     def next(self) -> Packet | None:
         """The next whole packet; `LaneBroken` for what is none."""
         if self._large is not None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import tempfile
 import time
 from typing import NamedTuple
 
 from ..core.events import Phase
 from .blackbox import FILE_SIZE
 from .spin import NOWHERE
+from .worker_file import STATUS_SIZE, memory_file
 
 __all__ = ["INTERRUPT_SIGNAL", "Account", "Phase", "StatusPage"]
 
@@ -54,15 +54,14 @@ class StatusPage:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._map = mmap.mmap(fd, mmap.PAGESIZE)
+        self._map = mmap.mmap(fd, STATUS_SIZE)
         self._words = memoryview(self._map).cast("Q")[:_WORDS]
 
     @classmethod
     def create(cls) -> StatusPage:
         """A fresh page with phase ``IDLE``; never used for a second incarnation."""
-        fd = _memory_file()
+        fd = memory_file(FILE_SIZE)
         try:
-            os.ftruncate(fd, FILE_SIZE)
             return cls(fd)
         except BaseException:
             os.close(fd)
@@ -161,10 +160,3 @@ class StatusPage:
         self._words[_SINCE] = now
         run = request_id << _ATTEMPT_BITS | min(attempt, _MAX_ATTEMPT)
         self._words[_NOTE] = run << 2 | phase
-
-
-def _memory_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("snakepit_mp-status", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:  # macOS; it has no name either
-        return os.dup(file.fileno())

@@ -37,12 +37,15 @@ class Calls:
     def execute(self, ticket: Ticket) -> Reply:
         """Run it and wait; raises what the pool has to say, the reply holds what the tool said."""
         waiter = BlockingWaiter(ticket)
-        with _Place(self._engine, waiter):
+        with _Place(self._engine, waiter) as place:
             frame = None
+            next_step: Grant | bytes | None = place.grant
             while frame is None:
-                next_step = self._await_grant(waiter, ticket.deadline)
+                if next_step is None:
+                    next_step = self._await_grant(waiter, ticket.deadline)
                 if isinstance(next_step, Grant):
                     frame = self._carry(waiter, next_step)
+                    next_step = None
                 else:
                     frame = next_step
         return self.decode(frame)
@@ -97,9 +100,7 @@ class Calls:
         return next_step
 
     def _completed(self, ticket: Ticket, grant: Grant, *, failed: bool = False) -> None:
-        self._engine.handle(
-            events.RequestCompleted(ticket.request_id, grant.worker_id, grant.incarnation, failed)
-        )
+        self._engine.completed(ticket, grant, failed=failed)
 
     def broke(self, ticket: Ticket, grant: Grant) -> None:
         self._engine.handle(events.LaneBroke(ticket.request_id, grant.worker_id, grant.incarnation))
@@ -161,11 +162,14 @@ class Calls:
         waiter = BlockingWaiter(ticket)
         with _Place(self._engine, waiter) as place:
             done = False
+            next_step: Grant | bytes | None = place.grant
             while not done:
-                next_step = self._await_grant(waiter, self._item_deadline(ticket))
+                if next_step is None:
+                    next_step = self._await_grant(waiter, self._item_deadline(ticket))
                 if not isinstance(next_step, Grant):
                     raise self._error_of(next_step)
                 done = yield from self._items(waiter, next_step, place)
+                next_step = None
 
     def _item_deadline(self, ticket: Ticket) -> float | None:
         return None if ticket.timeout is None else time.monotonic() + ticket.timeout
@@ -249,10 +253,14 @@ class _Place:
         self._engine = engine
         self._waiter = waiter
         self.stream: _ItemClock | None = None
+        self.grant: Grant | None = None  # where it got a worker at once
 
     def __enter__(self) -> _Place:
-        self._engine.register(self._waiter)
         try:
+            self.grant = self._engine.check_out(self._waiter)
+            if self.grant is not None:
+                return self
+            self._engine.register(self._waiter)
             self._engine.handle(submitted(self._waiter.ticket))
         except BaseException:
             self._leave(interrupted=True)
@@ -275,9 +283,7 @@ class _Place:
             # A no-op unless the caller was interrupted while the request is still alive.
             self._engine.handle(events.RequestCancelled(ticket.request_id))
         for grant in self._waiter.close():
-            self._engine.handle(
-                events.RequestCompleted(ticket.request_id, grant.worker_id, grant.incarnation)
-            )
+            self._engine.completed(ticket, grant, failed=False)
         self._engine.forget(ticket.request_id)
 
     def _wind_down(self, ticket: Ticket, stream: _ItemClock) -> None:
@@ -287,18 +293,7 @@ class _Place:
 
 
 def submitted(ticket: Ticket) -> events.RequestSubmitted:
-    return events.RequestSubmitted(
-        events.Request(
-            request_id=ticket.request_id,
-            session_id=ticket.session_id,
-            idempotent=ticket.idempotent,
-            streaming=ticket.streaming,
-            retries=ticket.retries,
-            deadline=ticket.deadline,
-            affinity=ticket.affinity,
-            tool=ticket.tool,
-        )
-    )
+    return events.RequestSubmitted(ticket.request())
 
 
 def _handling(engine: Engine, event: events.Event) -> Callable[[], None]:

@@ -97,6 +97,8 @@ def _live(
             channel=socket.socket(fileno=channel_fd),
             status_fd=status_fd,
             lane=None if lane_fd is None else socket.socket(fileno=lane_fd),
+            mailbox=plan.lane == "mailbox",
+            spin=plan.spin,
             socket_path=request.socket_path,
             token=request.token,
             adapter=heritage.adapter,

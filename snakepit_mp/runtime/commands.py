@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..adapter import ToolSpec, tool_name_of
 from ..errors import InvalidArguments, TaskTimeout, ToolNotFound, WorkerStartError
@@ -23,8 +22,7 @@ from .engine import Engine
 __all__ = ["Command", "Commands"]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A call that is known to be good: its name for messages, its encoded body, its tool."""
 
     name: str

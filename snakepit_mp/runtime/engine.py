@@ -23,6 +23,7 @@ from ..core import events, instructions
 from ..core.pool_state import Counters, PoolState, WorkerRow
 from ..core.recycling import WorkerLimits
 from ..errors import PoolClosed, PoolError
+from ..lanes.choice import chosen_lane
 from ..lanes.waits import wait_for
 from ..telemetry.events import WorkerExited
 from ..telemetry.hub import EventHub
@@ -40,7 +41,7 @@ from .reloading import Reloading
 from .rows import WorkerInfo, row_of
 from .servers import Servers
 from .tree import Branch, server_branch
-from .waiter import Grant, Waiter
+from .waiter import Grant, Ticket, Waiter
 from .watcher import Watcher
 from .workers import Workers
 
@@ -207,6 +208,41 @@ class Engine:
                 raise PoolClosed("the pool broke; make a new one") from self._broken
             self._waiters[waiter.ticket.request_id] = waiter
 
+    def check_out(self, waiter: Waiter) -> Grant | None:
+        """Register and submit it where a worker is idle and nobody waits; ``None`` where it takes
+        `register` and `handle`, and nothing is done."""
+        ticket = waiter.ticket
+        try:
+            with self._lock:
+                if self._broken is not None:
+                    return None
+                key = self._state.shortcut.check_out(ticket.request(), time.monotonic())
+                if key is None:
+                    return None
+                self._waiters[ticket.request_id] = waiter
+                incarnation = self._workers.get(*key)
+        except BaseException as error:
+            self.abort(error)  # as in `_decide`
+            raise
+        # A worker that served has a lane until its end is told, which comes through the lock.
+        assert incarnation is not None
+        assert incarnation.lane is not None
+        return Grant(*key, 1, incarnation.lane)
+
+    def completed(self, ticket: Ticket, grant: Grant, *, failed: bool) -> None:
+        """The request has its answer, and the worker is free."""
+        done = ticket.request_id, grant.worker_id, grant.incarnation, failed
+        try:
+            with self._lock:
+                if self._broken is not None or self._state.shortcut.check_in(
+                    *done, time.monotonic()
+                ):
+                    return
+        except BaseException as error:
+            self.abort(error)
+            raise
+        self.handle(events.RequestCompleted(*done))
+
     def forget(self, request_id: int) -> None:
         self._waiters.pop(request_id, None)  # without the lock: garbage may be what forgets
 
@@ -219,7 +255,7 @@ class Engine:
 
     def rows(self) -> list[WorkerInfo]:
         """What each worker does at this moment."""
-        lane = self.config.lane_used
+        lane = chosen_lane(self.config.lane)
         return [
             row_of(*worker, self._waiter_of(worker[0].request_id), lane)
             for worker in self.workers()

@@ -19,6 +19,7 @@ from ..lanes import envelope
 from ..lanes.blackbox import STACK_SIGNAL, BlackBox
 from ..lanes.frames import send_frame
 from ..lanes.lane import Lane
+from ..lanes.mailbox import MailboxLane, mailbox_of
 from ..lanes.socket import Reactor, SocketLane
 from ..lanes.status import INTERRUPT_SIGNAL, Phase, StatusPage
 from ..telemetry.logs import logger
@@ -84,24 +85,36 @@ class Incarnation:
 
     @classmethod
     def prepare(
-        cls, worker_id: int, number: int, socket_path: str, reactor: Reactor | None = None
+        cls,
+        worker_id: int,
+        number: int,
+        socket_path: str,
+        *,
+        reactor: Reactor,
+        lane: str,
+        spin: float,
     ) -> tuple[Incarnation, list[socket.socket]]:
         """All that a process needs, and the child's ends of channel and lane (to be closed here).
 
-        With a ``reactor`` the lane is a `SocketLane`, else it opens when the worker serves gRPC.
+        ``lane``: its name; the one over gRPC opens when the worker serves that. ``spin``: as in
+        `mailbox_of`.
         """
         with ExitStack() as undo:
-            pairs = [socket.socketpair() for _ in range(1 if reactor is None else 2)]
+            pairs = [socket.socketpair() for _ in range(1 if lane == "grpc" else 2)]
             for end in itertools.chain.from_iterable(pairs):
                 undo.callback(end.close)
             status = StatusPage.create()
+            undo.callback(status.close)
+            mailbox = mailbox_of(status.fd, spin) if lane == "mailbox" else None
             undo.pop_all()
         ours, theirs = zip(*pairs, strict=True)
         # Half a message from a worker that is stopped must not hold up everybody.
         ours[0].settimeout(_PATIENCE)
-        lane = None if reactor is None else SocketLane(ours[1], reactor, status.caller_is_on)
-        token = secrets.token_hex(16)
-        made = cls(worker_id, number, ours[0], status, socket_path, token, lane=lane)
+        made = cls(worker_id, number, ours[0], status, socket_path, secrets.token_hex(16))
+        if mailbox is not None:
+            made.lane = MailboxLane(ours[1], reactor, mailbox)
+        elif lane == "socket":
+            made.lane = SocketLane(ours[1], reactor, status.caller_is_on)
         return made, list(theirs)
 
     @property
@@ -182,6 +195,8 @@ class Incarnation:
         """Have an exception raised in the tool, if it still runs this request."""
         self.status.interrupt(request_id)
         self._signal(INTERRUPT_SIGNAL)
+        if self.lane is not None:
+            self.lane.nudge()
 
     def _signal(self, number: int) -> None:
         assert self.pid is not None

@@ -17,6 +17,7 @@ from typing import Any
 from ..adapter import Adapter, ToolSpec, tools_of
 from ..config import PoolConfig, StoreConfig
 from ..errors import ConfigError
+from ..lanes.choice import chosen_lane, chosen_spin
 from ..store.session_store import SessionStore
 
 __all__ = ["THREAD_LIMITS", "AdapterReference", "ForkPlan"]
@@ -78,8 +79,8 @@ class AdapterReference:
 class ForkPlan:
     """The plan. ``main``: data for `multiprocessing.spawn.prepare`.
 
-    ``store``: limits of the store whose descriptors come with the plan. The rest as in
-    `PoolConfig`.
+    ``store``: limits of the store whose descriptors come with the plan. ``lane``: the one that
+    was chosen, ``spin``: its microseconds. The rest as in `PoolConfig`.
     """
 
     adapter: AdapterReference | None
@@ -90,6 +91,8 @@ class ForkPlan:
     env: Mapping[str, str]
     threads: int
     grpc: bool
+    lane: str
+    spin: float
     allow_pickle: bool
     pool_name: str
     socket_directory: str = ""
@@ -108,6 +111,8 @@ class ForkPlan:
             env=config.env,
             threads=config.threads,
             grpc=config.grpc,
+            lane=chosen_lane(config.lane),
+            spin=chosen_spin(config.spin),
             allow_pickle=config.allow_pickle,
             pool_name=config.name,
             log_level=logging.getLogger().getEffectiveLevel(),

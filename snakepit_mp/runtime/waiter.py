@@ -11,9 +11,9 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..core.events import Request
 from ..errors import CodecError
 from ..lanes import envelope
 from ..lanes.lane import Lane, LaneBroken
@@ -22,8 +22,7 @@ from ..lanes.waits import wait_for
 __all__ = ["BlockingWaiter", "FutureWaiter", "Grant", "PoolFuture", "Ticket", "Waiter"]
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The right to run one request on one incarnation of a worker."""
 
     worker_id: int
@@ -32,8 +31,7 @@ class Grant:
     lane: Lane
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A request as the engine sees it: encoded, with its limits.
 
     ``deadline`` and ``queue_deadline`` are on ``time.monotonic()``; ``timeout`` is what the
@@ -57,6 +55,19 @@ class Ticket:
     def frame(self, attempt: int) -> bytes:
         return envelope.frame(
             envelope.Kind.CALL, self.request_id, attempt, self.body, self.deadline
+        )
+
+    def request(self) -> Request:
+        """As the brain sees it."""
+        return Request(
+            self.request_id,
+            self.session_id,
+            self.idempotent,
+            self.streaming,
+            self.retries,
+            self.deadline,
+            self.affinity,
+            self.tool,
         )
 
 

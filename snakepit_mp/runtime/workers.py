@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from ..adapter import ToolSpec
 from ..config import PoolConfig
 from ..core import events, instructions
+from ..lanes.choice import chosen_lane, chosen_spin
 from ..lanes.frames import recv_frame
 from ..telemetry.logs import logger
 from .cleanup import SocketDirectory, kill_group
@@ -80,8 +81,14 @@ class Workers:
         worker_id, number = instruction.worker_id, instruction.incarnation
         path = self._directory.socket_path(worker_id, number)
         try:
-            reactor = None if self._config.lane_used == "grpc" else self._watcher
-            incarnation, theirs = Incarnation.prepare(worker_id, number, path, reactor)
+            incarnation, theirs = Incarnation.prepare(
+                worker_id,
+                number,
+                path,
+                reactor=self._watcher,
+                lane=chosen_lane(self._config.lane),
+                spin=chosen_spin(self._config.spin),
+            )
         except OSError as error:  # no descriptors are left; there may be some later
             self._handle(events.SpawnFailed(worker_id, number, error))
             return

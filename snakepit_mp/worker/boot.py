@@ -20,7 +20,8 @@ class WorkerBoot:
     """Everything a worker knows when it begins; the descriptors are its own to close.
 
     ``channel``: socket to the application. ``status_fd``: memory file of the `StatusPage`.
-    ``lane``: socket by which calls come, ``None`` if they come by gRPC. ``socket_path``: where
+    ``lane``: socket by which calls come, ``None`` if they come by gRPC; with ``mailbox``
+    the small ones come through that, and ``spin`` is its microseconds. ``socket_path``: where
     the gRPC server shall listen, for those who show ``token``; ``grpc``: whether there is one.
     ``adapter``: the class, or ``None`` for callables only; with ``load_adapter`` it is
     imported in the worker, by that function. ``threads``: BLAS and OpenMP threads.
@@ -32,6 +33,8 @@ class WorkerBoot:
     channel: socket.socket
     status_fd: int
     lane: socket.socket | None
+    mailbox: bool
+    spin: float
     socket_path: str
     token: str
     adapter: type[Adapter] | None

@@ -16,6 +16,7 @@ from ..adapter import Adapter, tools_of
 from ..lanes.blackbox import BlackBox
 from ..lanes.envelope import encode_error
 from ..lanes.frames import recv_frame, send_frame
+from ..lanes.mailbox import workers_mailbox_of
 from ..lanes.status import INTERRUPT_SIGNAL, StatusPage
 from ..session import SessionContext
 from ..telemetry.logs import logger
@@ -24,6 +25,7 @@ from .boot import WorkerBoot
 from .descent import OnlyThisProcess
 from .executor import ContextFactory, Executor
 from .logs import ForwardingHandler
+from .mailbox_inbox import MailboxInbox
 from .socket_inbox import SocketInbox
 from .stderr import keep_stderr
 
@@ -148,7 +150,7 @@ def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Execut
             boot.channel, {"event": "released", "request_id": number, "attempt": attempt}
         ),
         allow_pickle=boot.allow_pickle,
-        inbox=None if boot.lane is None else SocketInbox(boot.lane, status.worker_is_on),
+        inbox=_inbox_of(boot, status),
     )
     executor.interrupts.listen()
     with _without_interrupts():
@@ -157,6 +159,14 @@ def _start(boot: WorkerBoot, status: StatusPage) -> tuple[Adapter | None, Execut
             target=_listen, args=(boot.channel, executor), name="snakepit_mp-listener", daemon=True
         ).start()
     return adapter, executor
+
+
+def _inbox_of(boot: WorkerBoot, status: StatusPage) -> SocketInbox | None:
+    if boot.lane is None:
+        return None
+    if boot.mailbox:
+        return MailboxInbox(boot.lane, workers_mailbox_of(status.fd, boot.spin))
+    return SocketInbox(boot.lane, status.worker_is_on)
 
 
 def _forward_logs(boot: WorkerBoot, current: Callable[[], tuple[int | None, str | None]]) -> None:

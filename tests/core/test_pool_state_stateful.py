@@ -370,3 +370,16 @@ def test_long_walks(block: int) -> None:
         except BaseException as error:
             error.add_note(f"in the walk with seed {seed}")
             raise
+
+
+def test_the_shortcut_is_taken() -> None:
+    """Else the world's comparison of the two ways would prove nothing."""
+    world = World(2, "wait", 3)
+    world.tell(PoolStarted())
+    while world.proceed():
+        pass
+    for _ in range(5):
+        world.submit()
+        while world.proceed():
+            pass
+    assert world.shortcuts == 10

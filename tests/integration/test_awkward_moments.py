@@ -102,10 +102,10 @@ def test_moment_without_descriptors_is_survived(make_pool, monkeypatch):
     prepare = Incarnation.prepare
     refusals = [OSError(errno.EMFILE, "Too many open files")] * 2
 
-    def without_room(*args: Any) -> Any:
+    def without_room(*args: Any, **settings: Any) -> Any:
         if refusals:
             raise refusals.pop()
-        return prepare(*args)
+        return prepare(*args, **settings)
 
     monkeypatch.setattr(Incarnation, "prepare", without_room)
     with pytest.raises(WorkerDied):

@@ -9,9 +9,17 @@ from fix_pool import until
 from fix_timeouts import scaled
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from snakepit_mp.errors import ConfigError
+from snakepit_mp.lanes.mailbox import works_here
+
 
 @pytest.mark.parametrize(
-    ("asked", "used"), [("auto", "socket"), ("socket", "socket"), ("grpc", "grpc")]
+    ("asked", "used"),
+    [
+        ("auto", "mailbox" if works_here() else "socket"),
+        ("socket", "socket"),
+        ("grpc", "grpc"),
+    ],
 )
 def test_the_lane_that_is_used_is_told(make_pool, asked: str, used: str):
     pool = make_pool(lane=asked)
@@ -53,3 +61,9 @@ def test_a_worker_that_cannot_serve_grpc_serves_its_pool(make_pool, caplog):
     assert pool.execute("add", (1, 2)) == 3
     until(lambda: "gRPC server cannot start" in caplog.text)
     (directory / "w0-2.sock").rmdir()
+
+
+@pytest.mark.skipif(works_here(), reason="here it works")
+def test_a_mailbox_that_cannot_be_had_is_refused_at_once(make_pool):
+    with pytest.raises(ConfigError, match="compiled part"):
+        make_pool(lane="mailbox")

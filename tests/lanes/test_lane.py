@@ -190,9 +190,9 @@ def test_close_wakes_who_waits(worker, threads) -> None:
 
 def test_a_frame_too_large_is_the_callers_mistake(worker, monkeypatch) -> None:
     for module in (grpc_lane, socket_lane):
-        monkeypatch.setattr(module, "MAX_FRAME", 1000)
-    frame = worker.frame("echo", value=bytes(1000))
-    with pytest.raises(CodecError, match="carries 1,000"):
+        monkeypatch.setattr(module, "MAX_FRAME", 100_000)
+    frame = worker.frame("echo", value=bytes(100_000))
+    with pytest.raises(CodecError, match="carries 100,000"):
         worker.lane.call(frame)
     with pytest.raises(CodecError):
         worker.lane.begin(frame, lambda outcome: pytest.fail("nothing was begun"))

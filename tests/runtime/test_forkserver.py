@@ -260,7 +260,7 @@ def test_a_worker_has_nothing_of_the_server_and_of_other_workers(facts_of, appli
     # Its own channel; its status page; the store. No pidfd, no wake-up socket, no control.
     assert kinds.count("socket") == 1
     assert len(files) == 1 + len(memory)
-    assert {link for link in memory if "status" in link} == {"/memfd:snakepit_mp-status (deleted)"}
+    assert {link for link in memory if "worker" in link} == {"/memfd:snakepit_mp-worker (deleted)"}
     assert facts["files"]["0"] == "/dev/null"
 
 

@@ -58,7 +58,9 @@ class Scene:
             bury_server=lambda generation: None,
             apart=lambda action: action(),
         )
-        self.incarnation, [theirs] = Incarnation.prepare(0, 1, str(folder / "w.sock"))
+        self.incarnation, [theirs] = Incarnation.prepare(
+            0, 1, str(folder / "w.sock"), reactor=FakeWatcher(), lane="grpc", spin=0
+        )
         self.theirs = theirs
         self.incarnation.pidfd, other = os.pipe()
         os.close(other)
