@@ -46,6 +46,9 @@ cdef enum:
     MB_LOOKS = 16
     #: Nanoseconds that the main thread sleeps at most before it looks for signals.
     MB_SLICE = 50_000_000
+    #: Bytes of a frame's header, and where in it the request's number is, as in lanes/envelope.py.
+    MB_HEADER = 24
+    MB_NUMBER_AT = 8
 
 cdef enum Outcome:
     MB_LOOK_AGAIN
@@ -53,6 +56,7 @@ cdef enum Outcome:
     MB_ELSEWHERE
     MB_DEAD
     MB_LATE
+    MB_NONSENSE
 
 
 cdef bint mailbox_apart(const uint64_t* other) noexcept nogil:
@@ -172,19 +176,20 @@ cdef class Mailbox:
 
     # -- the application ---------------------------------------------------------------
 
-    def call(
-        self, bytes frame not None, uint64_t number, deadline: float | None, bint main
-    ) -> bytes | int:
-        """Put the frame of request ``number`` into the slot, and wait for the reply, or for what
-        there is instead: ``MAILBOX_OUTCOMES`` has the numbers. ``deadline``: on
-        ``time.monotonic()``. ``main``: in the main thread, which looks for signals."""
+    def call(self, bytes frame not None, deadline: float | None, bint main) -> bytes | int:
+        """Put the frame into the slot, and wait for the reply, or for what there is instead:
+        ``MAILBOX_OUTCOMES`` has the numbers. ``deadline``: on ``time.monotonic()``. ``main``: in
+        the main thread, which looks for signals. ``ValueError`` for a frame without a header,
+        or larger than the slot."""
         cdef mailbox_t* box = self.box
         cdef size_t size = len(frame)
         cdef const char* data = frame
         cdef int64_t until = -1
+        cdef uint64_t number
         cdef Outcome outcome
-        if size > <size_t>MAILBOX_SLOT:
-            raise ValueError("the frame is larger than the slot")
+        if size < MB_HEADER or size > <size_t>MAILBOX_SLOT:
+            raise ValueError("the frame has no header, or is larger than the slot")
+        memcpy(&number, data + MB_NUMBER_AT, sizeof(number))
         if deadline is not None:
             # What is further away is as good as never.
             until = <int64_t>(min(max(<double>deadline, 0.0), 9e9) * 1e9)
@@ -205,14 +210,23 @@ cdef class Mailbox:
             with nogil:
                 outcome = mailbox_await(box, number, until, main)
         if outcome == MB_REPLIED:
-            return self.copy_reply()
+            reply = self.copy_reply(number)
+            if reply is not None:
+                return reply
+            outcome = MB_NONSENSE
         return <int>outcome
 
-    cdef bytes copy_reply(self):
+    cdef bytes copy_reply(self, uint64_t number):
+        """``None`` for what is no reply to that call."""
         cdef uint64_t size = store_peek(&self.box.reply_size)
-        if size > <uint64_t>MAILBOX_SLOT:
-            return b""
-        return (<char*>self.box.reply_frame)[:size]
+        cdef uint64_t found
+        cdef const char* data
+        if size < MB_HEADER or size > <uint64_t>MAILBOX_SLOT:
+            return None
+        reply = (<char*>self.box.reply_frame)[:size]
+        data = reply
+        memcpy(&found, data + MB_NUMBER_AT, sizeof(found))
+        return reply if found == number else None
 
     def tell(self) -> None:
         """Something was sent over the socket: the worker looks."""
@@ -284,7 +298,10 @@ cdef class Mailbox:
 
 
 #: What `Mailbox.call` returns instead of a reply.
-MAILBOX_OUTCOMES = {"elsewhere": MB_ELSEWHERE, "dead": MB_DEAD, "late": MB_LATE}
+MAILBOX_OUTCOMES = {
+    "elsewhere": MB_ELSEWHERE, "dead": MB_DEAD, "late": MB_LATE, "nonsense": MB_NONSENSE
+}
+MAILBOX_HEADER = (MB_HEADER, MB_NUMBER_AT)
 MAILBOX_BYTES = MAILBOX_SIZE
 MAILBOX_FRAME = MAILBOX_SLOT
 

@@ -292,7 +292,7 @@ class PoolState:
 
     def _release(self, event: RequestCompleted | AttemptFailed) -> list[Instruction]:
         if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
-            return self._supervisor.release(event)
+            return self._supervisor.release(event, self._supervisor.slots[event.worker_id])
         return []
 
     def _attempt_failed(self, event: AttemptFailed, now: float) -> list[Instruction]:

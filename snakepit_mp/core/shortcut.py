@@ -19,6 +19,10 @@ from .supervisor import Supervisor
 __all__ = ["Shortcut"]
 
 
+#: What a slot's table asks of an event is its class.
+_COMPLETED = RequestCompleted(0, 0, 0)
+
+
 class Shortcut:
     """Takes the way while it is ``open``, which the pool's state says after each event."""
 
@@ -77,13 +81,15 @@ class Shortcut:
             or request_id not in requests.open
         ):
             return False
-        event = RequestCompleted(request_id, worker_id, incarnation, failed)
-        supervisor.release(event)
+        supervisor.release(_COMPLETED, slot)
         requests.complete(request_id, failed=failed)
-        self._story.append((now, event, Verdict.NEWS))
+        done = request_id, worker_id, incarnation, failed
+        self._story.append((now, done, Verdict.NEWS))
         return True
 
     @staticmethod
     def told(what: Any) -> Any:
         """What the story has of it, as an event."""
-        return RequestSubmitted(what) if isinstance(what, Request) else what
+        if isinstance(what, Request):
+            return RequestSubmitted(what)
+        return RequestCompleted(*what) if isinstance(what, tuple) else what

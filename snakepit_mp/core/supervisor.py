@@ -324,8 +324,8 @@ class Supervisor:
         slot.current.attempt = attempt
         slot.current.served = True
 
-    def release(self, event: RequestCompleted | AttemptFailed) -> list[Instruction]:
-        return self._free(self.slots[event.worker_id], event)
+    def release(self, event: RequestCompleted | AttemptFailed, slot: Slot) -> list[Instruction]:
+        return self._free(slot, event)
 
     def _tool_ended(self, slot: Slot, event: ToolEnded, now: float) -> list[Instruction]:
         return self._free(slot, event)

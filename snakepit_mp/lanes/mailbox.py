@@ -34,9 +34,9 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from .. import _accel
-from .envelope import request_id_of
+from .envelope import HEADER_SIZE, REQUEST_ID_AT, request_id_of
 from .lane import LaneBroken, LaneTimeout
-from .socket import SocketLane, number_of
+from .socket import SocketLane
 from .worker_file import MAILBOX_AT, MAILBOX_SIZE
 
 if TYPE_CHECKING:
@@ -56,9 +56,11 @@ _compiled = getattr(_accel.speedups, "Mailbox", None)
 
 if _accel.speedups is not None:
     _ELSEWHERE: int = _accel.speedups.MAILBOX_OUTCOMES["elsewhere"]
+    _NONSENSE: int = _accel.speedups.MAILBOX_OUTCOMES["nonsense"]
     _LATE: int = _accel.speedups.MAILBOX_OUTCOMES["late"]
     _LARGEST: int = _accel.speedups.MAILBOX_FRAME
     assert _accel.speedups.MAILBOX_BYTES <= MAILBOX_SIZE
+    assert _accel.speedups.MAILBOX_HEADER == (HEADER_SIZE, REQUEST_ID_AT)
 
 
 def works_here() -> bool:
@@ -93,21 +95,20 @@ class MailboxLane(SocketLane):
             return super().call(frame, deadline)
         if deadline is not None and deadline <= time.monotonic():
             raise LaneTimeout("the deadline had passed before the call was sent")
-        number = request_id_of(frame)
         try:
-            reply = self._mailbox.call(frame, number, deadline, threading.get_ident() == self._main)
+            reply = self._mailbox.call(frame, deadline, threading.get_ident() == self._main)
         except BaseException:
             self._give_up_reading()
             raise
         if isinstance(reply, bytes):
-            if number_of(reply) != number:
-                raise LaneBroken("the worker sent what is no reply to this call")
             return reply
         if reply == _ELSEWHERE:
-            return self._long_reply_to(number, deadline)
+            return self._long_reply_to(request_id_of(frame), deadline)
         if reply == _LATE:
             self._give_up_reading()
             raise LaneTimeout("no reply before the deadline")
+        if reply == _NONSENSE:
+            raise LaneBroken("the worker sent what is no reply to this call")
         raise LaneBroken("the worker has ended, or the lane was cancelled")
 
     def _long_reply_to(self, number: int, deadline: float | None) -> bytes:

@@ -35,7 +35,7 @@ from .packets import MAX_FRAME, Packet, PacketKind, PacketReader
 from .spin import Meet, nobody, spin
 from .waits import wait_for
 
-__all__ = ["Reactor", "SocketLane", "number_of"]
+__all__ = ["Reactor", "SocketLane"]
 
 #: Seconds that a caller looks for a reply before it sleeps; no more than a wake-up costs.
 SPIN = 50e-6
@@ -194,7 +194,7 @@ class SocketLane(Lane):
         while (packet := self._reader.next()) is not None:
             if packet.kind is not PacketKind.FRAME:
                 raise LaneBroken("the worker sent what only the application sends")
-            if number_of(packet.frame) == request_id:
+            if _number_of(packet.frame) == request_id:
                 return packet.frame
         return None
 
@@ -456,8 +456,7 @@ def _packet(frame: bytes) -> memoryview:
     return memoryview(Packet(PacketKind.FRAME, 0, frame).prefix() + frame)
 
 
-def number_of(frame: bytes) -> int:
-    """The request's number of a reply; `LaneBroken` if it is none."""
+def _number_of(frame: bytes) -> int:
     try:
         return request_id_of(frame)
     except CodecError as error:

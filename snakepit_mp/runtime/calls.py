@@ -69,6 +69,9 @@ class Calls:
     def replied_finally(self, waiter: Waiter, grant: Grant, frame: bytes) -> bool:
         """Report a reply that ends its attempt; ``False`` if the brain decides about another."""
         ticket = waiter.ticket
+        if envelope.is_value(frame):
+            self._completed(ticket, grant)
+            return True
         header = envelope.header_of(frame)
         if not (ticket.retries and header.retryable):
             self._completed(ticket, grant, failed=header.kind is Kind.ERROR)

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Protocol
 
 from ..adapter import Adapter, ToolSpec, methods_of, retried_exceptions
@@ -41,6 +41,9 @@ __all__ = ["ContextFactory", "Executor", "Inbox"]
 #: Makes what a tool gets as ``ctx``, from the call's session id, attempt and deadline, and a
 #: function that tells whether its caller has gone.
 ContextFactory = Callable[[str | None, int, float | None, Callable[[], bool]], Any]
+
+#: Of the usual results it need not be asked whether they are to be awaited.
+_PLAIN = frozenset({NoneType, bool, int, float, str, bytes, tuple, list, dict})
 
 #: Requests that were withdrawn before they came; their frames may still be under way.
 _REMEMBERED_WITHDRAWALS = 256
@@ -180,7 +183,7 @@ class Executor:
         self._status.entered(header.request_id, header.attempt)
         result = invoke()
         self._only_here.check()
-        if inspect.isawaitable(result):
+        if type(result) not in _PLAIN and inspect.isawaitable(result):
             result = self._run_async(result)
         if not call.streaming:
             return encode_value(header.request_id, result, allow_pickle=self._allow_pickle)
