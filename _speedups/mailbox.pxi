@@ -49,6 +49,8 @@ cdef enum:
     #: Bytes of a frame's header, and where in it the request's number is, as in lanes/envelope.py.
     MB_HEADER = 24
     MB_NUMBER_AT = 8
+    #: In the word of a request: nobody waits at the mailbox for its reply.
+    MB_APART = 1
 
 cdef enum Outcome:
     MB_LOOK_AGAIN
@@ -75,6 +77,16 @@ cdef Outcome mailbox_look(mailbox_t* box, uint64_t number) noexcept nogil:
             return MB_ELSEWHERE if box.reply_size == MAILBOX_ELSEWHERE else MB_REPLIED
         return MB_DEAD
     return MB_LOOK_AGAIN
+
+
+cdef void mailbox_put(
+    mailbox_t* box, const char* frame, size_t size, uint64_t word
+) noexcept nogil:
+    mailbox_set(&box.request, 0)  # a worker that copies an older one sees that it changed
+    memcpy(box.request_frame, frame, size)
+    box.request_size = size
+    store_publish(&box.request, word)
+    mailbox_ring(&box.bell, &box.worker_sleeps)
 
 
 cdef Outcome mailbox_spin(mailbox_t* box, uint64_t number, int64_t spin) noexcept nogil:
@@ -162,6 +174,7 @@ cdef class Mailbox:
     cdef int64_t spin
     cdef uint64_t posted  # frames, by the application
     cdef uint64_t heard  # the news that the worker has looked for
+    cdef bint apart  # what the worker took last is to be answered over the socket
 
     def __cinit__(self, int fd, uint64_t offset, int64_t spin):
         cdef void* at = mmap(NULL, MAILBOX_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset)
@@ -193,14 +206,10 @@ cdef class Mailbox:
         if deadline is not None:
             # What is further away is as good as never.
             until = <int64_t>(min(max(<double>deadline, 0.0), 9e9) * 1e9)
-        self.posted += 1
+        self.posted += 2
         with nogil:
             store_poke(&box.reply, 0)
-            mailbox_set(&box.request, 0)  # a worker that copies an older one sees that it changed
-            memcpy(box.request_frame, data, size)
-            box.request_size = size
-            store_publish(&box.request, self.posted)
-            mailbox_ring(&box.bell, &box.worker_sleeps)
+            mailbox_put(box, data, size, self.posted)
             outcome = mailbox_spin(box, number, self.spin)
             if outcome == MB_LOOK_AGAIN:
                 outcome = mailbox_look(box, number)
@@ -215,6 +224,14 @@ cdef class Mailbox:
                 return reply
             outcome = MB_NONSENSE
         return <int>outcome
+
+    def post(self, bytes frame not None) -> None:
+        """Put the frame into the slot; the reply is to come over the socket."""
+        cdef size_t size = len(frame)
+        if size > <size_t>MAILBOX_SLOT:
+            raise ValueError("the frame is larger than the slot")
+        self.posted += 2
+        mailbox_put(self.box, <const char*>frame, size, self.posted | MB_APART)
 
     cdef bytes copy_reply(self, uint64_t number):
         """``None`` for what is no reply to that call."""
@@ -263,9 +280,14 @@ cdef class Mailbox:
             size = min(store_peek(&box.request_size), <uint64_t>MAILBOX_SLOT)
             frame = (<char*>box.request_frame)[:size]
             if mailbox_swap(&box.request, seen, 0):
+                self.apart = (seen & MB_APART) != 0
                 return frame
             seen = store_load(&box.request)
         return None
+
+    def answered_apart(self) -> bool:
+        """Whether the frame that was taken last is to be answered over the socket."""
+        return self.apart
 
     def news(self) -> bool:
         """Whether something was sent over the socket since this was asked last."""
@@ -281,16 +303,15 @@ cdef class Mailbox:
             mailbox_rest(self.box, bell, self.heard, self.spin)
         PyErr_CheckSignals()
 
-    def reply(self, uint64_t number, bytes frame not None) -> bool:
-        """Answer the request; ``False`` if the frame is too long, and the caller told that it
-        comes over the socket."""
+    def reply(self, uint64_t number, bytes frame: bytes | None) -> bool:
+        """Answer the request; ``False`` if there is no frame, or one that is too long, and the
+        caller told that it comes over the socket."""
         cdef mailbox_t* box = self.box
-        cdef size_t size = len(frame)
-        cdef const char* data = frame
-        cdef bint fits = size <= <size_t>MAILBOX_SLOT
+        cdef size_t size = 0 if frame is None else len(frame)
+        cdef bint fits = frame is not None and size <= <size_t>MAILBOX_SLOT
         mailbox_set(&box.reply, 0)
         if fits:
-            memcpy(box.reply_frame, data, size)
+            memcpy(box.reply_frame, <const char*>frame, size)
         box.reply_size = size if fits else MAILBOX_ELSEWHERE
         store_publish(&box.reply, number)
         mailbox_ring(&box.reply_bell, &box.caller_sleeps)

@@ -98,7 +98,9 @@ class Nursery:
         """Ask for a worker, and wait for nothing."""
         self._number += 1
         path = self._directory.socket_path(0, self._number)
-        worker, [theirs] = Incarnation.prepare(0, self._number, path)
+        worker, [theirs] = Incarnation.prepare(
+            0, self._number, path, reactor=self._nobody, lane="grpc", spin=0
+        )
         with theirs:
             self._server.spawn(
                 0,

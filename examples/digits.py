@@ -212,6 +212,7 @@ def main() -> int:
     with Pool(DigitReader, workers=options.workers) as pool, pool.session() as session:
         remember(session, weights)
         pool.await_ready(workers=options.workers)
+        print(f"{options.workers} workers, each reached over its {pool.workers()[0].lane} lane")
         run = read_all(pool, session, images, options.batch)
     report(run, digits)
     settings = {name: value for name, (_, value, _) in SETTINGS.items()}

@@ -19,7 +19,7 @@ import pytest
 from fix_timeouts import scaled
 
 from snakepit_mp.adapter import Adapter, tool
-from snakepit_mp.lanes.envelope import Call, Kind, Reply, decode_reply, encode_call, frame
+from snakepit_mp.lanes.envelope import Call, Kind, Reply, decode_reply, encode_call, outbound
 from snakepit_mp.lanes.grpc import GrpcLane
 from snakepit_mp.lanes.lane import Lane
 from snakepit_mp.lanes.mailbox import MailboxLane, mailbox_of, works_here
@@ -140,9 +140,9 @@ class FakeMain:
         assert not self.thread.is_alive(), "the executor did not stop"
         self.page.close()
 
-    def frame(self, command: str | None, request_id: int = 7, **call: Any) -> bytes:
+    def frame(self, command: str | None, request_id: int = 7, **call: Any) -> Any:
         body = encode_call(Call(command, **call), allow_pickle=True)
-        return frame(Kind.CALL, request_id, 1, body)
+        return outbound(Kind.CALL, request_id, 1, body)
 
     def run(self, command: str | None, **call: Any) -> Reply:
         """One call, without any lane."""
@@ -236,7 +236,7 @@ class Worker:
         self.adapter: Any = adapter
         self._numbers = itertools.count(7)
 
-    def frame(self, command: str, streaming: bool = False, **kwargs: Any) -> bytes:
+    def frame(self, command: str, streaming: bool = False, **kwargs: Any) -> Any:
         return self.main.frame(command, next(self._numbers), kwargs=kwargs, streaming=streaming)
 
     def __enter__(self) -> Self:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from fix_timeouts import scaled
 
+from snakepit_mp.lanes.mailbox import works_here
+
 pytest.importorskip("sklearn", reason="the example's extra, digits, is not installed")
 pytest.importorskip("tqdm", reason="the example's extra, digits, is not installed")
 
@@ -49,6 +51,8 @@ def test_digits_survive_a_kill() -> None:
     assert digits.stderr == ""
     progress = [line for line in digits.stdout.splitlines() if line.startswith("reading: ")]
     assert progress == [f"reading: {count} of 113 batches" for count in (28, 56, 84, 112)]
+    lane = "mailbox" if works_here() else "socket"
+    assert f"2 workers, each reached over its {lane} lane\n" in digits.stdout
     assert "was killed with SIGKILL" in digits.stdout
     assert "incarnation 2, took its place" in digits.stdout
     assert digits.stdout.endswith("image for image as in one process\n")

@@ -20,10 +20,14 @@ from .exceptions import describe, revive, text_of
 
 __all__ = [
     "HEADER_SIZE",
+    "LONG",
     "REQUEST_ID_AT",
     "Call",
+    "Frame",
     "Header",
     "Kind",
+    "Outbound",
+    "Pieces",
     "Reply",
     "decode_call",
     "decode_reply",
@@ -35,7 +39,9 @@ __all__ = [
     "frame",
     "header_of",
     "is_value",
+    "outbound",
     "request_id_of",
+    "whole",
 ]
 
 _VERSION = 0xA1
@@ -59,6 +65,28 @@ class Kind(IntEnum):
     ITEM = 4
     END = 5
 
+
+#: A frame that was received; as a memoryview it is never changed, as `bytes` are not.
+Frame = bytes | memoryview
+
+
+class Pieces:
+    """A long frame, or its body, that is not put together: that would cost a copy or two."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+
+#: A frame to be sent.
+Outbound = bytes | Pieces
+
+#: Bytes from which on a frame stays in pieces.
+LONG = 256 << 10
 
 _VALUE = int(Kind.VALUE)
 _KINDS = {int(kind): kind for kind in Kind}
@@ -119,7 +147,23 @@ def frame(
     return _HEADER.pack(_VERSION, kind, min(attempt, _MAX_ATTEMPT), flags, request_id, at) + body
 
 
-def header_of(data: bytes) -> Header:
+def outbound(
+    kind: Kind, request_id: int, attempt: int, body: Outbound, deadline: float | None = None
+) -> Outbound:
+    """As `frame`, but a long one stays in pieces."""
+    if isinstance(body, Pieces):
+        return Pieces(frame(kind, request_id, attempt, b"", deadline), *body.parts)
+    if len(body) >= LONG:
+        return Pieces(frame(kind, request_id, attempt, b"", deadline), body)
+    return frame(kind, request_id, attempt, body, deadline)
+
+
+def whole(data: Outbound) -> bytes:
+    """The frame in one piece."""
+    return data if isinstance(data, bytes) else b"".join(data.parts)
+
+
+def header_of(data: Frame) -> Header:
     """Read the header; `CodecError` for anything that is not a frame of this version."""
     if len(data) < HEADER_SIZE or data[0] != _VERSION:
         raise CodecError("these bytes are not a frame of this version of the library")
@@ -131,20 +175,22 @@ def header_of(data: bytes) -> Header:
     return Header(kind, request_id, attempt, until, bool(flags & _RETRYABLE))
 
 
-def request_id_of(data: bytes) -> int:
+def request_id_of(data: Frame | Pieces) -> int:
     """The number of a frame's request, as `header_of` tells it, and in less time."""
+    if isinstance(data, Pieces):
+        data = data.parts[0]
     if len(data) < HEADER_SIZE or data[0] != _VERSION:
         raise CodecError("these bytes are not a frame of this version of the library")
     number: int = _REQUEST_ID.unpack_from(data, REQUEST_ID_AT)[0]
     return number
 
 
-def is_value(data: bytes) -> bool:
+def is_value(data: Frame) -> bool:
     """Whether a frame is a VALUE, as `header_of` tells it, and in less time."""
     return len(data) >= HEADER_SIZE and data[0] == _VERSION and data[1] == _VALUE
 
 
-def encode_call(call: Call, *, allow_pickle: bool = False) -> bytes:
+def encode_call(call: Call, *, allow_pickle: bool = False) -> Outbound:
     """The body of a CALL frame; a `CodecError` names the path within ``args``."""
     if call.function is not None and not allow_pickle:
         raise CodecError(
@@ -160,7 +206,10 @@ def encode_call(call: Call, *, allow_pickle: bool = False) -> bytes:
     )
     args = codec.encode(call.args, allow_pickle=allow_pickle, root="args")
     kwargs = codec.encode(call.kwargs, allow_pickle=allow_pickle, root="args")
-    return b"".join((_PARTS.pack(len(head), len(args)), head, args, kwargs))
+    parts = (_PARTS.pack(len(head), len(args)), head, args, kwargs)
+    if len(args) + len(kwargs) >= LONG:
+        return Pieces(*parts)
+    return b"".join(parts)
 
 
 def encode_function(function: Callable[..., Any]) -> bytes:
@@ -176,7 +225,7 @@ def encode_function(function: Callable[..., Any]) -> bytes:
         ) from error
 
 
-def decode_call(data: bytes, *, allow_pickle: bool = False) -> Call:
+def decode_call(data: Frame, *, allow_pickle: bool = False) -> Call:
     """The call of a CALL frame. `CodecError`, or whatever unpickling an argument raises."""
     if len(data) < _BODY_AT:
         raise CodecError("the body of the call is too short")
@@ -185,12 +234,12 @@ def decode_call(data: bytes, *, allow_pickle: bool = False) -> Call:
     kwargs_at = args_at + args_size
     if kwargs_at > len(data):
         raise CodecError("the body of the call is too short")
-    head = codec.decode(data, offset=_BODY_AT, size=head_size)
+    head = codec.decode(data, copy=False, offset=_BODY_AT, size=head_size)
     command, function, session_id, streaming, variables, trace = head
     if function is not None and not allow_pickle:
         raise CodecError("a callable is only accepted where pickle is allowed", path="command")
-    args = codec.decode(data, allow_pickle=allow_pickle, offset=args_at, size=args_size)
-    kwargs = codec.decode(data, allow_pickle=allow_pickle, offset=kwargs_at)
+    args = codec.decode(data, allow_pickle=allow_pickle, copy=False, offset=args_at, size=args_size)
+    kwargs = codec.decode(data, allow_pickle=allow_pickle, copy=False, offset=kwargs_at)
     context = codec.decode(variables, allow_pickle=allow_pickle) if variables else {}
     parsed = None if trace is None else TraceContext.parse(*trace)
     return Call(command, function, args, kwargs, session_id, streaming, context, parsed)
@@ -198,10 +247,10 @@ def decode_call(data: bytes, *, allow_pickle: bool = False) -> Call:
 
 def encode_value(
     request_id: int, value: Any, *, allow_pickle: bool = False, kind: Kind = Kind.VALUE
-) -> bytes:
+) -> Outbound:
     """A VALUE or ITEM frame; a `CodecError` names the path within ``result``."""
     body = codec.encode(value, allow_pickle=allow_pickle, root="result")
-    return frame(kind, request_id, 0, body)
+    return outbound(kind, request_id, 0, body)
 
 
 def encode_end(request_id: int) -> bytes:
@@ -222,7 +271,7 @@ def encode_error(
     return frame(Kind.ERROR, request_id, 0, body, flags=_RETRYABLE if retryable else 0)
 
 
-def decode_reply(data: bytes, *, allow_pickle: bool = False) -> Reply:
+def decode_reply(data: Frame, *, allow_pickle: bool = False) -> Reply:
     """What a reply frame says; `CodecError` if it cannot be decoded.
 
     Unpickling runs code of the result's classes; what that raises, even `SystemExit`, is
@@ -231,16 +280,16 @@ def decode_reply(data: bytes, *, allow_pickle: bool = False) -> Reply:
     """
     try:
         if is_value(data):  # as most are
-            value = codec.decode(data, allow_pickle=allow_pickle, offset=HEADER_SIZE)
+            value = codec.decode(data, allow_pickle=allow_pickle, copy=False, offset=HEADER_SIZE)
             return Reply(Kind.VALUE, _REQUEST_ID.unpack_from(data, REQUEST_ID_AT)[0], value)
         header = header_of(data)
         if header.kind is Kind.ERROR:
-            facts = codec.decode(data, offset=HEADER_SIZE)
+            facts = codec.decode(data, copy=False, offset=HEADER_SIZE)
             error = revive(facts, allow_pickle=allow_pickle)
             return Reply(header.kind, header.request_id, error=error)
         value = None
         if header.kind is not Kind.END:
-            value = codec.decode(data, allow_pickle=allow_pickle, offset=HEADER_SIZE)
+            value = codec.decode(data, allow_pickle=allow_pickle, copy=False, offset=HEADER_SIZE)
         return Reply(header.kind, header.request_id, value)
     except CodecError as error:
         error.path = "result"

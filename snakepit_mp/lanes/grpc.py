@@ -13,6 +13,7 @@ import grpc
 from ..bridge import snakepit_bridge_pb2 as pb
 from ..bridge.snakepit_bridge_pb2_grpc import BridgeServiceStub
 from ..errors import CodecError
+from .envelope import Frame, Outbound, whole
 from .lane import BegunStream, FrameStream, Lane, LaneBroken, LaneTimeout
 from .packets import ITEMS_AHEAD
 from .waits import wait_for
@@ -53,7 +54,7 @@ class GrpcLane(Lane):
         self._running: set[Any] = set()
         self._cancelled = False
 
-    def call(self, frame: bytes, deadline: float | None = None) -> bytes:
+    def call(self, frame: Outbound, deadline: float | None = None) -> bytes:
         if deadline is not None and deadline <= time.monotonic():
             raise LaneTimeout("the deadline had passed before the call was sent")
         ended = threading.Event()
@@ -68,7 +69,7 @@ class GrpcLane(Lane):
             rpc.cancel()  # without effect after its end
             self._forget(rpc)
 
-    def begin(self, frame: bytes, done: Callable[[bytes | LaneBroken], None]) -> None:
+    def begin(self, frame: Outbound, done: Callable[[Frame | LaneBroken], None]) -> None:
         try:
             rpc = self._start(self._stub.ExecuteTool.future, frame)
         except LaneBroken as error:
@@ -76,12 +77,12 @@ class GrpcLane(Lane):
             return
         rpc.add_done_callback(partial(self._hand_over, done))
 
-    def stream(self, frame: bytes) -> FrameStream:
+    def stream(self, frame: Outbound) -> FrameStream:
         start = partial(self._start, self._stub.ExecuteStreamingTool, frame)
         return _GrpcStream(start, self._forget)
 
     def begin_stream(
-        self, frame: bytes, arrived: Callable[[bytes | LaneBroken], None]
+        self, frame: Outbound, arrived: Callable[[Frame | LaneBroken], None]
     ) -> BegunStream:
         _check_size(frame)
         return _PumpedStream(self.stream(frame), arrived)
@@ -97,13 +98,13 @@ class GrpcLane(Lane):
         self.cancel()
         self._channel.close()
 
-    def _start(self, method: Callable[..., Any], frame: bytes) -> Any:
+    def _start(self, method: Callable[..., Any], frame: Outbound) -> Any:
         """Send a frame; the RPC is cancelled with the lane from here on."""
         _check_size(frame)
         if self._cancelled:
             raise LaneBroken("the lane was cancelled")
         try:
-            rpc = method(pb.ExecuteToolRequest(envelope=frame), metadata=self._metadata)
+            rpc = method(pb.ExecuteToolRequest(envelope=whole(frame)), metadata=self._metadata)
         except (grpc.RpcError, ValueError) as error:  # ValueError: the channel is closed
             raise LaneBroken(f"the call cannot be sent: {error}") from error
         with self._lock:
@@ -117,10 +118,10 @@ class GrpcLane(Lane):
         with self._lock:
             self._running.discard(rpc)
 
-    def _hand_over(self, done: Callable[[bytes | LaneBroken], None], rpc: Any) -> None:
+    def _hand_over(self, done: Callable[[Frame | LaneBroken], None], rpc: Any) -> None:
         self._forget(rpc)
         try:
-            outcome: bytes | LaneBroken = _reply_of(rpc)
+            outcome: Frame | LaneBroken = _reply_of(rpc)
         except LaneBroken as error:
             outcome = error
         done(outcome)
@@ -171,7 +172,7 @@ class _GrpcStream(FrameStream):
 class _PumpedStream(BegunStream):
     """A stream that a thread reads: Python gRPC brings items to nobody."""
 
-    def __init__(self, frames: FrameStream, arrived: Callable[[bytes | LaneBroken], None]) -> None:
+    def __init__(self, frames: FrameStream, arrived: Callable[[Frame | LaneBroken], None]) -> None:
         self._frames = frames
         self._arrived = arrived
         self._wanted = threading.Semaphore(ITEMS_AHEAD)
@@ -199,7 +200,7 @@ class _PumpedStream(BegunStream):
                 self._arrived(error)
 
 
-def _check_size(frame: bytes) -> None:
+def _check_size(frame: Outbound) -> None:
     if len(frame) > MAX_FRAME:
         raise CodecError(
             f"arguments of {len(frame):,} bytes: the gRPC lane carries {MAX_FRAME:,}", path="args"

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
+from .envelope import Frame, Outbound
+
 __all__ = ["BegunStream", "FrameStream", "Lane", "LaneBroken", "LaneTimeout"]
 
 
@@ -17,7 +19,7 @@ class LaneTimeout(Exception):
     """The deadline passed before the reply came; the worker may still be running the call."""
 
 
-class FrameStream(Iterator[bytes], ABC):
+class FrameStream(Iterator[Frame], ABC):
     """The reply frames of one call, the last one END or ERROR."""
 
     @abstractmethod
@@ -50,7 +52,7 @@ class Lane(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def call(self, frame: bytes, deadline: float | None = None) -> bytes:
+    def call(self, frame: Outbound, deadline: float | None = None) -> Frame:
         """Send a frame and wait for the reply, in the caller's own thread.
 
         ``deadline`` is on `time.monotonic`; `LaneTimeout` when it passes. `LaneBroken` when
@@ -59,7 +61,7 @@ class Lane(ABC):
         """
 
     @abstractmethod
-    def begin(self, frame: bytes, done: Callable[[bytes | LaneBroken], None]) -> None:
+    def begin(self, frame: Outbound, done: Callable[[Frame | LaneBroken], None]) -> None:
         """Send a frame and return at once; ``done`` is called exactly once with the outcome.
 
         It is called in a thread of the lane or, where the outcome is known already, in the
@@ -67,7 +69,7 @@ class Lane(ABC):
         """
 
     @abstractmethod
-    def stream(self, frame: bytes) -> FrameStream:
+    def stream(self, frame: Outbound) -> FrameStream:
         """Send a frame; the reply frames as they come, `LaneBroken` when the transport fails.
 
         The worker stays only a bounded number of items ahead of the consumer.
@@ -75,7 +77,7 @@ class Lane(ABC):
 
     @abstractmethod
     def begin_stream(
-        self, frame: bytes, arrived: Callable[[bytes | LaneBroken], None]
+        self, frame: Outbound, arrived: Callable[[Frame | LaneBroken], None]
     ) -> BegunStream:
         """Send a frame and return at once; ``arrived`` is called with each reply frame, the last
         one END or ERROR, or with `LaneBroken`. For its threads the same holds as for `begin`.

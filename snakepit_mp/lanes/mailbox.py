@@ -18,8 +18,8 @@ the very start of a process's end, long before its memory is freed; the caller s
 words at once. Where the kernel cannot (``futex_waitv`` is of Linux 5.16), the watcher, which
 learns of the death a little later, buries the mailbox. Who wakes looks for the reply first.
 
-*The rest goes over the socket*, as `SocketLane` does it: frames that are larger than a slot, calls
-that nobody waits for, streams. The bell is rung for them as well, since the worker sleeps on
+*The rest goes over the socket*, as `SocketLane` does it: frames that are larger than a slot, and the
+replies to calls that nobody waits for, streams among them. The bell is rung for that as well, since the worker sleeps on
 nothing else. A caller that gives up leaves a reply under way; the next call then takes the
 socket, which keeps the order.
 
@@ -34,7 +34,7 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from .. import _accel
-from .envelope import HEADER_SIZE, REQUEST_ID_AT, request_id_of
+from .envelope import HEADER_SIZE, REQUEST_ID_AT, Frame, Outbound, request_id_of
 from .lane import LaneBroken, LaneTimeout
 from .socket import SocketLane
 from .worker_file import MAILBOX_AT, MAILBOX_SIZE
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     import socket
 
     from .._speedups import Mailbox
-    from .socket import Reactor
+    from .packets import Outgoing, PacketKind
+    from .socket import Begun, Reactor
 
 __all__ = ["AUTOMATIC_SPIN", "MailboxLane", "mailbox_of", "workers_mailbox_of", "works_here"]
 
@@ -90,8 +91,8 @@ class MailboxLane(SocketLane):
         self._mailbox = mailbox
         self._main = threading.main_thread().ident
 
-    def call(self, frame: bytes, deadline: float | None = None) -> bytes:
-        if len(frame) > _LARGEST or self._watched:
+    def call(self, frame: Outbound, deadline: float | None = None) -> Frame:
+        if not isinstance(frame, bytes) or len(frame) > _LARGEST or self._watched:
             return super().call(frame, deadline)
         if deadline is not None and deadline <= time.monotonic():
             raise LaneTimeout("the deadline had passed before the call was sent")
@@ -111,7 +112,7 @@ class MailboxLane(SocketLane):
             raise LaneBroken("the worker sent what is no reply to this call")
         raise LaneBroken("the worker has ended, or the lane was cancelled")
 
-    def _long_reply_to(self, number: int, deadline: float | None) -> bytes:
+    def _long_reply_to(self, number: int, deadline: float | None) -> Frame:
         with self._inside():
             try:
                 return self._reply_to(number, deadline)
@@ -127,10 +128,22 @@ class MailboxLane(SocketLane):
         except LaneBroken:
             pass  # nothing comes any more
 
-    def send_some(self, rest: memoryview) -> memoryview:
-        rest = super().send_some(rest)
+    def _push(self, begun: Begun) -> None:
+        frame = begun.frame
+        # What may come after a stream's call, that it is closed, must not overtake it.
+        plain = begun.unsent is None and not begun.streaming
+        if plain and isinstance(frame, bytes) and len(frame) <= _LARGEST:
+            self._mailbox.post(frame)
+        else:
+            super()._push(begun)
+
+    def send_some(self, packet: Outgoing) -> None:
+        super().send_some(packet)
         self._mailbox.tell()
-        return rest
+
+    def tell(self, kind: PacketKind, request_id: int) -> None:
+        super().tell(kind, request_id)
+        self._mailbox.tell()
 
     def nudge(self) -> None:
         self._mailbox.tell()

@@ -21,21 +21,20 @@ from __future__ import annotations
 import os
 import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 from ..errors import CodecError
-from .envelope import Kind, header_of, request_id_of
+from .envelope import Frame, Kind, Outbound, header_of, request_id_of
 from .lane import BegunStream, FrameStream, Lane, LaneBroken, LaneTimeout
-from .packets import MAX_FRAME, Packet, PacketKind, PacketReader
+from .packets import MAX_FRAME, Outgoing, Packet, PacketKind, PacketReader
 from .spin import Meet, nobody, spin
 from .waits import wait_for
 
-__all__ = ["Reactor", "SocketLane"]
+__all__ = ["Begun", "Reactor", "SocketLane"]
 
 #: Seconds that a caller looks for a reply before it sleeps; no more than a wake-up costs.
 SPIN = 50e-6
@@ -47,13 +46,10 @@ _calling: set[SocketLane] = set()
 #: Milliseconds; the system call takes an int.
 _LONGEST_POLL = 1 << 30
 
-#: Bytes that one ``send`` takes whole or not at all: they fit into one buffer of the kernel.
-_WHOLE = 1 << 14 if sys.platform == "linux" else 0
-
 #: The number of no request: they are counted from 1.
 _NOBODYS = -1
 
-Done = Callable[[bytes | LaneBroken], None]
+Done = Callable[[Frame | LaneBroken], None]
 
 
 class Reactor(Protocol):
@@ -84,14 +80,14 @@ class SocketLane(Lane):
         self._reader = PacketReader()
         self._lock = threading.Lock()
         self._watched = False  # the reactor reads
-        self._begun: _Begun | None = None  # what for; nothing: to drop what comes
+        self._begun: Begun | None = None  # what for; nothing: to drop what comes
         self._users = 0  # threads that are in here
         self._cancelled = False
         self._closed = False
 
     # -- a caller's own thread -----------------------------------------------------------
 
-    def call(self, frame: bytes, deadline: float | None = None) -> bytes:
+    def call(self, frame: Outbound, deadline: float | None = None) -> Frame:
         if deadline is not None and deadline <= time.monotonic():
             raise LaneTimeout("the deadline had passed before the call was sent")
         request_id = request_id_of(frame)
@@ -108,16 +104,18 @@ class SocketLane(Lane):
             finally:
                 _calling.discard(self)
 
-    def stream(self, frame: bytes) -> FrameStream:
+    def stream(self, frame: Outbound) -> FrameStream:
         return _SocketStream(self, frame)
 
-    def _reply_to(self, request_id: int, deadline: float | None) -> bytes:
-        def look() -> bytes | None:
+    def _reply_to(self, request_id: int, deadline: float | None) -> Frame:
+        def look() -> Frame | None:
             self.receive()
             return self.next_frame(request_id)
 
-        if len(_calling) == 1 and (frame := spin(look, self._meet, SPIN)) is not None:
-            return frame
+        if len(_calling) == 1:
+            found = cast("Frame | None", spin(look, self._meet, SPIN))
+            if found is not None:
+                return found
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         while True:
@@ -162,34 +160,34 @@ class SocketLane(Lane):
         if watched:
             self._reactor.release(self._fd, lambda: None)
 
-    def send(self, frame: bytes, deadline: float | None = None) -> None:
-        rest = packet = _packet(frame)
+    def send(self, frame: Outbound, deadline: float | None = None) -> None:
+        packet = Outgoing(frame)
         try:
-            rest = self.send_some(rest)
-            if rest:
+            self.send_some(packet)
+            if packet:
                 poller = select.poll()
                 poller.register(self._fd, select.POLLOUT)
-            while rest:
+            while packet:
                 if not _poll(poller, deadline):
                     raise LaneTimeout("the worker did not take the call before the deadline")
-                rest = self.send_some(rest)
+                self.send_some(packet)
         except LaneBroken:
             raise
         except BaseException:  # a deadline, a Ctrl-C
-            if len(packet) > _WHOLE:  # half of it may be under way
+            if not packet.whole:  # half of it may be under way
                 self.cancel()
             raise
 
-    def send_some(self, rest: memoryview) -> memoryview:
-        """What the socket does not take now."""
+    def send_some(self, packet: Outgoing) -> None:
+        """Send what the socket takes now, perhaps nothing."""
         try:
-            return rest[self._socket.send(rest) :]
+            packet.send(self._socket)
         except BlockingIOError:
-            return rest
+            pass
         except OSError as error:
             raise LaneBroken(f"the call cannot be sent: {error}") from error
 
-    def next_frame(self, request_id: int) -> bytes | None:
+    def next_frame(self, request_id: int) -> Frame | None:
         """The next reply to that request, if it is here."""
         while (packet := self._reader.next()) is not None:
             if packet.kind is not PacketKind.FRAME:
@@ -218,17 +216,17 @@ class SocketLane(Lane):
 
     # -- the reactor's thread ------------------------------------------------------------
 
-    def begin(self, frame: bytes, done: Done) -> None:
+    def begin(self, frame: Outbound, done: Done) -> None:
         _check_size(frame)
-        self._begin(_Begun(frame, done))
+        self._begin(Begun(frame, done))
 
-    def begin_stream(self, frame: bytes, arrived: Done) -> BegunStream:
+    def begin_stream(self, frame: Outbound, arrived: Done) -> BegunStream:
         _check_size(frame)
-        begun = _Begun(frame, arrived, streaming=True)
+        begun = Begun(frame, arrived, streaming=True)
         self._begin(begun)
-        return _SocketBegunStream(self, begun)
+        return _BegunSocketStream(self, begun)
 
-    def _begin(self, begun: _Begun) -> None:
+    def _begin(self, begun: Begun) -> None:
         try:
             self.enter()
         except LaneBroken as error:
@@ -246,8 +244,10 @@ class SocketLane(Lane):
         finally:
             self.leave()
 
-    def _push(self, begun: _Begun) -> None:
-        begun.unsent = self.send_some(begun.unsent)
+    def _push(self, begun: Begun) -> None:
+        if begun.unsent is None:
+            begun.unsent = Outgoing(begun.frame)
+        self.send_some(begun.unsent)
 
     def _ready(self) -> None:
         """Readable, or writable: called by the reactor, which may be late."""
@@ -265,9 +265,9 @@ class SocketLane(Lane):
         finally:
             self.leave()
 
-    def _work(self) -> list[tuple[_Begun, bytes]]:
+    def _work(self) -> list[tuple[Begun, Frame]]:
         """Send and receive what is possible; the calls that came to their end."""
-        arrived: list[tuple[_Begun, bytes]] = []
+        arrived: list[tuple[Begun, Frame]] = []
         with self._lock:
             if not self._watched:
                 return []  # a caller has just taken it
@@ -286,7 +286,7 @@ class SocketLane(Lane):
             self.next_frame(_NOBODYS)
         return arrived
 
-    def give_up(self, begun: _Begun) -> None:
+    def give_up(self, begun: Begun) -> None:
         """What still comes of it is dropped."""
         with self._lock:
             if self._begun is not begun:
@@ -300,8 +300,10 @@ class SocketLane(Lane):
     def tell(self, kind: PacketKind, request_id: int) -> None:
         # A handful of bytes, and few are ever unread: they always fit.
         with self._inside():
-            if self.send_some(memoryview(Packet(kind, request_id).prefix())):
-                raise LaneBroken("the worker reads no more")
+            try:
+                self._socket.send(Packet(kind, request_id).prefix())
+            except OSError as error:
+                raise LaneBroken(f"the worker reads no more: {error}") from error
 
     def _break_off(self, error: LaneBroken) -> None:
         with self._lock:
@@ -338,20 +340,21 @@ class SocketLane(Lane):
         self._reactor.release(self._fd, self._socket.close)
 
 
-class _Begun:
-    """A call that nobody waits for. ``unsent``: what the socket did not take yet."""
+class Begun:
+    """A call that nobody waits for. ``unsent``: once it is begun, what the socket did not take."""
 
-    def __init__(self, frame: bytes, done: Done, *, streaming: bool = False) -> None:
+    def __init__(self, frame: Outbound, done: Done, *, streaming: bool = False) -> None:
         self.streaming = streaming
         self.request_id = request_id_of(frame)
         self.done = done
-        self.unsent = _packet(frame)
+        self.frame = frame
+        self.unsent: Outgoing | None = None
 
 
-class _SocketBegunStream(BegunStream):
+class _BegunSocketStream(BegunStream):
     """A stream whose frames the reactor brings."""
 
-    def __init__(self, lane: SocketLane, begun: _Begun) -> None:
+    def __init__(self, lane: SocketLane, begun: Begun) -> None:
         self._lane = lane
         self._begun = begun
 
@@ -368,7 +371,7 @@ class _SocketBegunStream(BegunStream):
 class _SocketStream(FrameStream):
     """The frames of a stream, which begins when the first one is asked for."""
 
-    def __init__(self, lane: SocketLane, frame: bytes) -> None:
+    def __init__(self, lane: SocketLane, frame: Outbound) -> None:
         self._lane = lane
         self._frame = frame
         self._request_id = request_id_of(frame)
@@ -378,7 +381,7 @@ class _SocketStream(FrameStream):
         self._ended = False  # its last frame was there
         self._closed = False
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Frame:
         with self._lock:
             if self._ended:
                 raise StopIteration
@@ -410,7 +413,7 @@ class _SocketStream(FrameStream):
         self._lane.take()
         self._lane.send(self._frame)
 
-    def _next(self) -> bytes:
+    def _next(self) -> Frame:
         assert self._wake is not None
         poller = select.poll()
         for fd in (self._lane.fileno(), self._wake[0]):
@@ -452,25 +455,21 @@ class _SocketStream(FrameStream):
         self._lane.leave()
 
 
-def _packet(frame: bytes) -> memoryview:
-    return memoryview(Packet(PacketKind.FRAME, 0, frame).prefix() + frame)
-
-
-def _number_of(frame: bytes) -> int:
+def _number_of(frame: Frame) -> int:
     try:
         return request_id_of(frame)
     except CodecError as error:
         raise LaneBroken(f"the worker sent what is no reply: {error}") from error
 
 
-def _is_item(frame: bytes) -> bool:
+def _is_item(frame: Frame) -> bool:
     try:
         return header_of(frame).kind is Kind.ITEM
     except CodecError as error:
         raise LaneBroken(f"the worker sent what is no reply: {error}") from error
 
 
-def _check_size(frame: bytes) -> None:
+def _check_size(frame: Outbound) -> None:
     if len(frame) > MAX_FRAME:
         raise CodecError(
             f"arguments of {len(frame):,} bytes: the socket lane carries {MAX_FRAME:,}",

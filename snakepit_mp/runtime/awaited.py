@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core import events
 from ..errors import CodecError
-from ..lanes.envelope import Kind
+from ..lanes.envelope import Frame, Kind
 from ..lanes.lane import BegunStream, LaneBroken
 from .calls import Calls, submitted
 from .engine import Engine
@@ -137,7 +137,7 @@ class _StreamWaiter(Waiter):
         self._stream: BegunStream | None = None
         self._closed = False
         #: A frame with its grant, or the last reply, or why there is none.
-        self.inbox: asyncio.Queue[tuple[Grant, bytes | LaneBroken] | bytes | BaseException]
+        self.inbox: asyncio.Queue[tuple[Grant, Frame | LaneBroken] | Frame | BaseException]
         self.inbox = asyncio.Queue()
 
     def granted(self, grant: Grant) -> bool:
@@ -176,7 +176,7 @@ class _StreamWaiter(Waiter):
             self._closed = True
         self.stop()
 
-    def _put(self, item: tuple[Grant, bytes | LaneBroken] | bytes | BaseException) -> None:
+    def _put(self, item: tuple[Grant, Frame | LaneBroken] | Frame | BaseException) -> None:
         _soon(self._loop, functools.partial(self.inbox.put_nowait, item))
 
 
@@ -217,12 +217,12 @@ class AwaitedStream:
             self._engine.handle(events.RequestCancelled(ticket.request_id))
             self._engine.forget(ticket.request_id)
 
-    async def _next_frame(self, waiter: _StreamWaiter) -> tuple[Grant, bytes] | None:
+    async def _next_frame(self, waiter: _StreamWaiter) -> tuple[Grant, Frame] | None:
         """``None`` if the lane broke, and the brain decides what is next; raises the failure."""
         item = await self._next_item(waiter)
         if isinstance(item, BaseException):
             raise item
-        if isinstance(item, bytes):  # of the last of several attempts
+        if isinstance(item, bytes | memoryview):  # of the last of several attempts
             error = self._calls.decode(item).error
             assert error is not None  # only failed attempts are asked about
             raise error
@@ -234,7 +234,7 @@ class AwaitedStream:
 
     async def _next_item(
         self, waiter: _StreamWaiter
-    ) -> tuple[Grant, bytes | LaneBroken] | bytes | BaseException:
+    ) -> tuple[Grant, Frame | LaneBroken] | Frame | BaseException:
         """What comes next. Of the limits, each is reported to the brain, which may know better."""
         # By the watcher, who also interrupts the tool: so the failure is in the inbox before what
         # the tool says to that.

@@ -15,7 +15,7 @@ from typing import Any
 from ..core import events
 from ..errors import CodecError
 from ..lanes import envelope
-from ..lanes.envelope import Kind, Reply
+from ..lanes.envelope import Frame, Kind, Reply
 from ..lanes.lane import FrameStream, LaneBroken, LaneTimeout
 from ..telemetry.logs import logger
 from .engine import Engine
@@ -39,7 +39,7 @@ class Calls:
         waiter = BlockingWaiter(ticket)
         with _Place(self._engine, waiter) as place:
             frame = None
-            next_step: Grant | bytes | None = place.grant
+            next_step: Grant | Frame | None = place.grant
             while frame is None:
                 if next_step is None:
                     next_step = self._await_grant(waiter, ticket.deadline)
@@ -50,7 +50,7 @@ class Calls:
                     frame = next_step
         return self.decode(frame)
 
-    def _carry(self, waiter: BlockingWaiter, grant: Grant) -> bytes | None:
+    def _carry(self, waiter: BlockingWaiter, grant: Grant) -> Frame | None:
         """One attempt; ``None`` if it came to nothing, and the brain decides what is next."""
         ticket = waiter.ticket
         try:
@@ -66,7 +66,7 @@ class Calls:
             raise
         return frame if self.replied_finally(waiter, grant, frame) else None
 
-    def replied_finally(self, waiter: Waiter, grant: Grant, frame: bytes) -> bool:
+    def replied_finally(self, waiter: Waiter, grant: Grant, frame: Frame) -> bool:
         """Report a reply that ends its attempt; ``False`` if the brain decides about another."""
         ticket = waiter.ticket
         if envelope.is_value(frame):
@@ -82,7 +82,7 @@ class Calls:
         )
         return False
 
-    def _await_grant(self, waiter: BlockingWaiter, deadline: float | None) -> Grant | bytes:
+    def _await_grant(self, waiter: BlockingWaiter, deadline: float | None) -> Grant | Frame:
         """Wait in line, or for the next attempt; the answer, if there is none.
 
         Of the limits, each is reported to the brain, which may know better.
@@ -145,7 +145,7 @@ class Calls:
             timer.cancel()
         self._engine.forget(request_id)
 
-    def _replied(self, waiter: FutureWaiter, grant: Grant, reply: bytes | LaneBroken) -> None:
+    def _replied(self, waiter: FutureWaiter, grant: Grant, reply: Frame | LaneBroken) -> None:
         if isinstance(reply, LaneBroken):
             self.broke(waiter.ticket, grant)
             return
@@ -165,7 +165,7 @@ class Calls:
         waiter = BlockingWaiter(ticket)
         with _Place(self._engine, waiter) as place:
             done = False
-            next_step: Grant | bytes | None = place.grant
+            next_step: Grant | Frame | None = place.grant
             while not done:
                 if next_step is None:
                     next_step = self._await_grant(waiter, self._item_deadline(ticket))
@@ -177,7 +177,7 @@ class Calls:
     def _item_deadline(self, ticket: Ticket) -> float | None:
         return None if ticket.timeout is None else time.monotonic() + ticket.timeout
 
-    def _error_of(self, frame: bytes) -> BaseException:
+    def _error_of(self, frame: Frame) -> BaseException:
         error = self.decode(frame).error
         assert error is not None  # only failed attempts are asked about
         return error
@@ -207,7 +207,7 @@ class Calls:
                 self._engine.handle(events.RequestProgressed(ticket.request_id))
             yield reply.value
 
-    def _next_frame(self, ticket: Ticket, grant: Grant, place: _Place) -> bytes | None:
+    def _next_frame(self, ticket: Ticket, grant: Grant, place: _Place) -> Frame | None:
         """``None`` if the lane broke, and the brain decides what is next."""
         assert place.stream is not None
         try:
@@ -220,7 +220,7 @@ class Calls:
             self._completed(ticket, grant)
             raise
 
-    def decode(self, frame: bytes) -> Reply:
+    def decode(self, frame: Frame) -> Reply:
         return envelope.decode_reply(frame, allow_pickle=self._allow_pickle)
 
 
@@ -232,7 +232,7 @@ class _ItemClock:
         self._ticket = ticket
         self._frames = frames
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Frame:
         if self._ticket.timeout is None:
             return next(self._frames)
         timer = self._engine.watcher.after(self._ticket.timeout, self._expire)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..adapter import ToolSpec, tool_name_of
 from ..errors import InvalidArguments, TaskTimeout, ToolNotFound, WorkerStartError
 from ..lanes.context import ContextVariables
-from ..lanes.envelope import Call, encode_call, encode_function
+from ..lanes.envelope import Call, Outbound, encode_call, encode_function
 from ..parameters import with_context
 from ..telemetry.trace import current_trace
 from .engine import Engine
@@ -26,7 +26,7 @@ class Command(NamedTuple):
     """A call that is known to be good: its name for messages, its encoded body, its tool."""
 
     name: str
-    body: bytes
+    body: Outbound
     spec: ToolSpec | None
 
     @property

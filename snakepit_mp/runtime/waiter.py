@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..core.events import Request
 from ..errors import CodecError
 from ..lanes import envelope
+from ..lanes.envelope import Frame, Outbound
 from ..lanes.lane import Lane, LaneBroken
 from ..lanes.waits import wait_for
 
@@ -41,7 +42,7 @@ class Ticket(NamedTuple):
 
     request_id: int
     command: str
-    body: bytes
+    body: Outbound
     session_id: str | None
     streaming: bool
     idempotent: bool
@@ -52,8 +53,8 @@ class Ticket(NamedTuple):
     affinity: str = "hint"
     tool: str | None = None
 
-    def frame(self, attempt: int) -> bytes:
-        return envelope.frame(
+    def frame(self, attempt: int) -> Outbound:
+        return envelope.outbound(
             envelope.Kind.CALL, self.request_id, attempt, self.body, self.deadline
         )
 
@@ -77,7 +78,7 @@ class Waiter:
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
         #: The reply of an attempt of which the brain decides whether it is the last.
-        self.reply = b""
+        self.reply: Frame = b""
 
     def granted(self, grant: Grant) -> bool:
         """Take the grant; ``False`` if the request is answered already."""
@@ -101,7 +102,7 @@ class BlockingWaiter(Waiter):
 
     def __init__(self, ticket: Ticket) -> None:
         super().__init__(ticket)
-        self._inbox: queue.SimpleQueue[Grant | bytes | BaseException] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Grant | Frame | BaseException] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -120,7 +121,7 @@ class BlockingWaiter(Waiter):
     def delivered(self) -> None:
         self._inbox.put(self.reply)
 
-    def take(self, until: float | None) -> Grant | bytes | None:
+    def take(self, until: float | None) -> Grant | Frame | None:
         """The next grant, or the reply; ``None`` when ``until`` has passed; raises the failure."""
         item = wait_for(self._next, until)
         if isinstance(item, BaseException):
@@ -130,7 +131,7 @@ class BlockingWaiter(Waiter):
                 del item  # the traceback would keep the frame, and the frame the error
         return item
 
-    def _next(self, seconds: float | None) -> Grant | bytes | BaseException | None:
+    def _next(self, seconds: float | None) -> Grant | Frame | BaseException | None:
         try:
             return self._inbox.get(timeout=seconds)
         except queue.Empty:
@@ -218,7 +219,7 @@ class PoolFuture(Future[Any]):
             return error
         return self._decoded(super().result()).error
 
-    def _decoded(self, frame: bytes) -> envelope.Reply:
+    def _decoded(self, frame: Frame) -> envelope.Reply:
         with self._lock:
             if self._reply is None:
                 try:
@@ -236,7 +237,7 @@ class FutureWaiter(Waiter):
         self,
         ticket: Ticket,
         future: PoolFuture,
-        on_reply: Callable[[FutureWaiter, Grant, bytes | LaneBroken], None],
+        on_reply: Callable[[FutureWaiter, Grant, Frame | LaneBroken], None],
     ) -> None:
         super().__init__(ticket)
         self.future = future
@@ -262,7 +263,7 @@ class FutureWaiter(Waiter):
         """Block the submitter while the line is full."""
         wait_for(self._admitted.wait)
 
-    def answered(self, frame: bytes) -> None:
+    def answered(self, frame: Frame) -> None:
         self._settle(lambda: self.future.set_result(frame))
 
     def delivered(self) -> None:

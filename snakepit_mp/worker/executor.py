@@ -23,6 +23,7 @@ from ..lanes.context import restore
 from ..lanes.envelope import (
     Call,
     Kind,
+    Outbound,
     decode_call,
     encode_end,
     encode_error,
@@ -170,7 +171,7 @@ class Executor:
         if self._status.interrupted() == request_id:
             self._on_abandoned(request_id, attempt)
 
-    def _answer(self, job: RunnableJob) -> bytes:
+    def _answer(self, job: RunnableJob) -> Outbound:
         """The last frame of the reply."""
         header = job.header
         call = decode_call(job.frame, allow_pickle=self._allow_pickle)
@@ -289,7 +290,7 @@ class Executor:
                 with self.interrupts.winding_down():
                     await close()
 
-    def _item(self, item: Any, job: RunnableJob) -> bytes:
+    def _item(self, item: Any, job: RunnableJob) -> Outbound:
         return encode_value(
             job.header.request_id, item, allow_pickle=self._allow_pickle, kind=Kind.ITEM
         )

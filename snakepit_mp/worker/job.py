@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from ..lanes.envelope import Header, header_of
+from ..lanes.envelope import Frame, Header, Outbound, header_of, whole
 
 __all__ = ["Job", "JobCancelled", "JobRefused", "RunnableJob"]
 
@@ -26,7 +26,7 @@ class JobRefused(Exception):
 class RunnableJob(Protocol):
     """What whoever runs a tool needs of a job, on whichever lane it came."""
 
-    frame: bytes
+    frame: Frame
     header: Header
     retry_on: tuple[type[Exception], ...]
 
@@ -36,11 +36,11 @@ class RunnableJob(Protocol):
     @property
     def finished(self) -> bool: ...
 
-    def put(self, reply: bytes) -> None: ...
+    def put(self, reply: Outbound) -> None: ...
 
-    def try_put(self, reply: bytes) -> bool: ...
+    def try_put(self, reply: Outbound) -> bool: ...
 
-    def finish(self, reply: bytes) -> None: ...
+    def finish(self, reply: Outbound) -> None: ...
 
     def when_cancelled(self, call: Callable[[], object] | None) -> None: ...
 
@@ -76,7 +76,7 @@ class Job:
     def finished(self) -> bool:
         return self._finished
 
-    def put(self, reply: bytes) -> None:
+    def put(self, reply: Outbound) -> None:
         """Hand over one of several replies; waits while the buffer is full.
 
         Raises `JobCancelled`, also while it waits.
@@ -85,7 +85,7 @@ class Job:
             self._changed.wait_for(self._has_room)
             self._append(reply)
 
-    def try_put(self, reply: bytes) -> bool:
+    def try_put(self, reply: Outbound) -> bool:
         """As `put`, but returns ``False`` where that would wait or raise."""
         with self._changed:
             if self._cancelled or not self._has_room():
@@ -93,10 +93,10 @@ class Job:
             self._append(reply)
             return True
 
-    def finish(self, reply: bytes) -> None:
+    def finish(self, reply: Outbound) -> None:
         """Hand over the last reply; never waits."""
         with self._changed:
-            self._replies.append(reply)
+            self._replies.append(whole(reply))
             self._finished = True
             self._changed.notify_all()
             if self._cancelled:
@@ -155,8 +155,8 @@ class Job:
     def _has_news(self) -> bool:
         return bool(self._replies) or self._finished or self._refused or self._cancelled
 
-    def _append(self, reply: bytes) -> None:
+    def _append(self, reply: Outbound) -> None:
         if self._cancelled:
             raise JobCancelled
-        self._replies.append(reply)
+        self._replies.append(whole(reply))
         self._changed.notify_all()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+from ..lanes.envelope import Outbound
 from .socket_inbox import SocketInbox, SocketJob
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class MailboxInbox(SocketInbox):
                 return self._items.popleft()
             frame = mailbox.take()
             if frame is not None:
-                self._last = job = MailboxJob(self, frame)
+                kind = SocketJob if mailbox.answered_apart() else MailboxJob
+                self._last = job = kind(self, frame)
                 return job
             if self._frames:
                 self._last = SocketJob(self, self._frames.popleft())
@@ -56,8 +58,9 @@ class MailboxInbox(SocketInbox):
             else:
                 mailbox.rest(bell)
 
-    def answer(self, request_id: int, reply: bytes) -> None:
-        if not self._mailbox.reply(request_id, reply):
+    def answer(self, request_id: int, reply: Outbound) -> None:
+        short = reply if isinstance(reply, bytes) else None
+        if not self._mailbox.reply(request_id, short):
             self.send(reply)
 
 
@@ -66,7 +69,7 @@ class MailboxJob(SocketJob):
 
     _inbox: MailboxInbox
 
-    def finish(self, reply: bytes) -> None:
+    def finish(self, reply: Outbound) -> None:
         if reply:
             self._inbox.answer(self.header.request_id, reply)
         super().finish(b"")

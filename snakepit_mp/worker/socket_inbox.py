@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..lanes.envelope import Header, header_of
-from ..lanes.packets import ITEMS_AHEAD, Packet, PacketKind, PacketReader
+from ..lanes.envelope import Header, Outbound, header_of
+from ..lanes.packets import ITEMS_AHEAD, Outgoing, PacketKind, PacketReader
 from ..lanes.spin import Meet, current_cpu, nobody, spin
 from .job import JobCancelled
 
@@ -40,7 +40,7 @@ class SocketInbox:
         self._meet = meet
         self._reader = PacketReader()
         self._reading = threading.Lock()
-        self._frames: deque[bytes] = deque()  # of calls, read while one was running
+        self._frames: deque[bytes | memoryview] = deque()  # of calls, read while one was running
         self._items: deque[Any] = deque()
         self._wake_out, self._wake_in = os.pipe()
         for fd in (self._wake_out, self._wake_in):
@@ -69,10 +69,11 @@ class SocketInbox:
             if not self._frames and not spin(self._look, self._meet, SPIN):
                 self._wait()
 
-    def send(self, frame: bytes) -> None:
-        packet = Packet(PacketKind.FRAME, 0, frame)
+    def send(self, frame: Outbound) -> None:
+        packet = Outgoing(frame)
         try:
-            self._socket.sendall(packet.prefix() + frame)
+            while packet:
+                packet.send(self._socket)
         except OSError:
             self._give_up()  # the application has closed the lane
 
@@ -149,7 +150,7 @@ class SocketInbox:
 class SocketJob:
     """One request over the socket, with what `Job` has for those who run it."""
 
-    def __init__(self, inbox: SocketInbox, frame: bytes) -> None:
+    def __init__(self, inbox: SocketInbox, frame: bytes | memoryview) -> None:
         self.frame = frame
         self.header: Header = header_of(frame)
         self.retry_on: tuple[type[Exception], ...] = ()
@@ -169,7 +170,7 @@ class SocketJob:
     def finished(self) -> bool:
         return self._finished
 
-    def put(self, reply: bytes) -> None:
+    def put(self, reply: Outbound) -> None:
         """Send one of several replies; waits while the consumer is too far behind."""
         while not self._room and not self._cancelled:
             self._inbox.listen(wait=True)
@@ -178,13 +179,13 @@ class SocketJob:
         self._room -= 1
         self._inbox.send(reply)
 
-    def try_put(self, reply: bytes) -> bool:
+    def try_put(self, reply: Outbound) -> bool:
         if self.cancelled or not self._room:
             return False
         self.put(reply)
         return True
 
-    def finish(self, reply: bytes) -> None:
+    def finish(self, reply: Outbound) -> None:
         """Send the last reply; an empty one only ends the job."""
         if reply:
             self._inbox.send(reply)

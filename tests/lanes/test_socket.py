@@ -17,6 +17,7 @@ import pytest
 from fix_timeouts import scaled
 from fix_worker import SocketWorker, wait_for
 
+from snakepit_mp.lanes import packets
 from snakepit_mp.lanes.envelope import Kind, decode_reply, encode_value
 from snakepit_mp.lanes.envelope import frame as framed
 from snakepit_mp.lanes.lane import LaneBroken, LaneTimeout
@@ -80,6 +81,12 @@ def pair() -> Iterator[Pair]:
     pair.theirs.close()
 
 
+@pytest.fixture
+def byte_by_byte(monkeypatch) -> None:
+    """Large frames cross as small ones do, as where no descriptors are left."""
+    monkeypatch.setattr(packets, "_block_of", lambda frame: None)
+
+
 def soon() -> float:
     return time.monotonic() + 0.05
 
@@ -87,7 +94,10 @@ def soon() -> float:
 # -- a caller that gives up ---------------------------------------------------------------
 
 
-def test_a_long_reply_that_nobody_wants_any_more_holds_nobody_up(worker) -> None:
+@pytest.mark.parametrize("way", ["as memory", "byte by byte"])
+def test_a_long_reply_that_nobody_wants_any_more_holds_nobody_up(worker, way, request) -> None:
+    if way == "byte by byte":
+        request.getfixturevalue("byte_by_byte")
     with pytest.raises(LaneTimeout):
         worker.lane.call(worker.frame("wait_and_hoard", size=20_000_000), soon())
     worker.adapter.gate.set()
@@ -155,7 +165,7 @@ def test_a_late_reply_is_not_taken_for_the_next_one(pair, threads) -> None:
     assert decode_reply(waiting.result(scaled(10))).value == "mine"
 
 
-def test_a_call_that_is_half_sent_breaks_the_lane(pair) -> None:
+def test_a_call_that_is_half_sent_breaks_the_lane(pair, byte_by_byte) -> None:
     """Nobody could make it whole, and the worker waits for the rest."""
     with pytest.raises(LaneTimeout, match="did not take"):
         pair.lane.call(framed(Kind.CALL, 7, 1, bytes(10_000_000)), soon())
@@ -163,7 +173,7 @@ def test_a_call_that_is_half_sent_breaks_the_lane(pair) -> None:
         pair.lane.call(CALL)
 
 
-def test_a_long_call_that_is_begun_holds_up_nobody(pair) -> None:
+def test_a_long_call_that_is_begun_holds_up_nobody(pair, byte_by_byte) -> None:
     call = framed(Kind.CALL, 7, 1, bytes(10_000_000))
     outcome = pair.begin(call)
     pair.settled()
