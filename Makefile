@@ -122,8 +122,12 @@ SCALE_SESSIONS ?= 1000000
 store-scale: develop
 	$(BIN)/python tools/store_scale.py --sessions $(SCALE_SESSIONS)
 
+# Writes .benchmarks/calls.json, and what it says into docs/benchmarks.md and docs/plots/.
 bench: develop
-	$(PYTEST) benchmarks --benchmark-only --benchmark-autosave
+	mkdir -p .benchmarks
+	$(PYTEST) benchmarks --benchmark-only --benchmark-json=.benchmarks/calls.json
+	$(BIN)/python benchmarks/instructions.py .benchmarks/instructions.json
+	$(BIN)/python benchmarks/report.py .benchmarks/calls.json .benchmarks/instructions.json
 
 bench-smoke: develop
 	$(PYTEST) benchmarks --benchmark-disable

@@ -34,6 +34,10 @@ class Echo(Adapter):
     def echo(self, value: Any) -> Any:
         return value
 
+    @tool
+    def count(self, n: int) -> Iterator[int]:
+        yield from range(n)
+
 
 _PLAIN_SERVER = """
 import sys
@@ -73,6 +77,16 @@ def plain_grpc() -> Iterator[Callable[[bytes], bytes]]:
             server.stdin.close()
 
 
+class _Nobody:
+    """The reactor of workers that have no lane to be watched."""
+
+    def watch(self, fd: int, ready: Callable[[], None], *, writing: bool = False) -> None:
+        raise AssertionError("there is no lane")
+
+    def release(self, fd: int, close: Callable[[], None]) -> None:
+        raise AssertionError("there is no lane")
+
+
 class Nursery:
     """A fork server of its own, without a pool around it: workers and nothing else."""
 
@@ -99,7 +113,7 @@ class Nursery:
         self._number += 1
         path = self._directory.socket_path(0, self._number)
         worker, [theirs] = Incarnation.prepare(
-            0, self._number, path, reactor=self._nobody, lane="grpc", spin=0
+            0, self._number, path, reactor=_Nobody(), lane="grpc", spin=0
         )
         with theirs:
             self._server.spawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,13 +13,20 @@ from peers import PEERS, Peer
 
 TASKS = 200
 CALLERS = 8
+#: Seconds between two calls.
+PAUSES = {"every-ms": 0.001, "after-50-ms": 0.05}
 MEGABYTE = np.zeros(1_000_000 // 8)
 
+LARGE = np.zeros(100_000_000 // 8)
+
 round_trip = pytest.mark.benchmark(group="execute-roundtrip")
-several = pytest.mark.benchmark(group=f"{TASKS} calls by {CALLERS} threads")
-many = pytest.mark.benchmark(group=f"map-of-{TASKS}-tiny-tasks")
+seldom = pytest.mark.parametrize("pause", PAUSES)
+several = pytest.mark.benchmark(group=f"throughput-{CALLERS}-threads")
+many = pytest.mark.benchmark(group=f"throughput-map-of-{TASKS}")
 large = pytest.mark.benchmark(group="payload-1-MB-each-way")
-each_lane = pytest.mark.parametrize("pool", ["socket", "grpc"], indirect=True)
+huge = pytest.mark.benchmark(group="payload-100-MB-each-way")
+streamed = pytest.mark.benchmark(group=f"stream-of-{TASKS}-items")
+each_lane = pytest.mark.parametrize("pool", ["auto", "socket", "grpc"], indirect=True)
 
 
 def same(value):
@@ -55,6 +63,25 @@ def bench_peer(benchmark, peer):
 def bench_plain_grpc_unary(benchmark):
     with plain_grpc() as call:
         assert benchmark(call, b"-1") == b"-1"
+
+
+def with_pauses(benchmark, pause, call, *args):
+    """Each call alone, after the pause."""
+    benchmark.group = f"execute-{pause}"
+    rounds = int(2.0 / (PAUSES[pause] + 0.001))
+    setup = lambda: time.sleep(PAUSES[pause])  # noqa: E731
+    return benchmark.pedantic(call, args, setup=setup, rounds=min(rounds, 500))
+
+
+@seldom
+@each_lane
+def bench_snakepit_mp_seldom(benchmark, pool, pause):
+    assert with_pauses(benchmark, pause, pool.execute, "echo", (-1,)) == -1
+
+
+@seldom
+def bench_peer_seldom(benchmark, peer, pause):
+    assert with_pauses(benchmark, pause, peer.call, abs, -1) == 1
 
 
 @several
@@ -96,3 +123,29 @@ def bench_snakepit_mp_payload(benchmark, pool):
 @large
 def bench_peer_payload(benchmark, peer):
     assert benchmark(peer.call, same, MEGABYTE).nbytes == MEGABYTE.nbytes
+
+
+@huge
+@each_lane
+def bench_snakepit_mp_huge(benchmark, pool):
+    call = lambda: pool.execute("echo", (LARGE,))  # noqa: E731
+    assert benchmark.pedantic(call, rounds=3, warmup_rounds=1).nbytes == LARGE.nbytes
+
+
+@huge
+@pytest.mark.filterwarnings("ignore:Sending large graph")  # Dask would like it otherwise
+def bench_peer_huge(benchmark, peer):
+    call = lambda: peer.call(same, LARGE)  # noqa: E731
+    assert benchmark.pedantic(call, rounds=3, warmup_rounds=1).nbytes == LARGE.nbytes
+
+
+@streamed
+@each_lane
+def bench_snakepit_mp_stream(benchmark, pool):
+    assert sum(benchmark(lambda: list(pool.stream("count", (TASKS,))))) == sum(range(TASKS))
+
+
+@streamed
+def bench_peer_stream(benchmark, peer):
+    """Nobody else streams; one task for each item is what there is."""
+    assert sum(benchmark(lambda: list(peer.map(abs, range(TASKS))))) == sum(range(TASKS))

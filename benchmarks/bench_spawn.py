@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from apparatus import Nursery
+from peers import CONTEXT
 
 from snakepit_mp import Pool
 
-pytestmark = pytest.mark.benchmark(group="spawn")
+startup = pytest.mark.benchmark(group="startup-of-64-workers")
+spawn = pytest.mark.benchmark(group="startup-of-one-worker")
+recovery = pytest.mark.benchmark(group="recovery-after-all-were-killed")
 
 
 @pytest.fixture
@@ -19,6 +23,7 @@ def nursery():
         yield nursery
 
 
+@spawn
 @pytest.mark.parametrize("event", ["started", "serving"])
 def bench_fork_until(benchmark, nursery, event):
     """``started``: it could run tools. ``serving``: its gRPC server answers as well."""
@@ -35,8 +40,9 @@ def bench_fork_until(benchmark, nursery, event):
     bury()
 
 
+@startup
 @pytest.mark.parametrize("settings", [{"grpc": False}, {}, {"lane": "grpc"}], ids=str)
-def bench_64_workers_ready(benchmark, settings):
+def bench_snakepit_mp_64_workers(benchmark, settings):
     """From `Pool` to the last of 64 workers, the fork server's start included."""
     pools = []
 
@@ -52,6 +58,24 @@ def bench_64_workers_ready(benchmark, settings):
     stop()
 
 
+@startup
+@pytest.mark.parametrize("peer", ["ProcessPoolExecutor", "multiprocessing.Pool"])
+def bench_peer_64_workers(benchmark, peer):
+    """By a fork server as well; until the slowest has answered, which tells for an executor only
+    that as many processes were forked."""
+
+    def start():
+        if peer == "multiprocessing.Pool":
+            with CONTEXT.Pool(64) as pool:
+                pool.map(abs, range(64), 1)
+        else:
+            with ProcessPoolExecutor(64, mp_context=CONTEXT) as executor:
+                list(executor.map(abs, range(64)))
+
+    benchmark.pedantic(start, rounds=2, iterations=1)
+
+
+@recovery
 def bench_kill_until_answered(benchmark, pool):
     """From SIGKILL of all workers to the answer of a successor."""
 

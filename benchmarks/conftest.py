@@ -24,3 +24,16 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
         for _ in range(4 * WORKERS):
             pool.execute("echo", (-1,))
         yield pool
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
+    """What was measured against what."""
+    names = ("grpcio", "loky", "pebble", "mpire", "joblib", "deadpool-executor", "distributed")
+    found = {}
+    for name in ("snakepit-mp", *names, "ray"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    machine_info["versions"] = {**found, "implementation": _accel.implementation}
+    machine_info["node"] = ""  # nobody's business

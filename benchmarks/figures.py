@@ -62,7 +62,7 @@ def calls() -> Iterator[Figure]:
         theirs = typical(lambda: executor.submit(abs, -1).result(), 1000)
     with plain_grpc() as call:
         plain = typical(lambda: call(b"-1"), 1000)
-    for lane, what in (("socket", "a socket"), ("grpc", "gRPC")):
+    for lane, what in (("auto", "the usual lane"), ("socket", "a socket"), ("grpc", "gRPC")):
         with Pool(Echo, workers=WORKERS, bridge=None, lane=lane) as pool:
             pool.await_ready(workers=WORKERS)
             ours = typical(lambda pool=pool: pool.execute("echo", (-1,)), 1000)
