@@ -83,6 +83,7 @@ cdef void mailbox_put(
     mailbox_t* box, const char* frame, size_t size, uint64_t word
 ) noexcept nogil:
     mailbox_set(&box.request, 0)  # a worker that copies an older one sees that it changed
+    store_fence_release()  # and sees it before the first byte of this one
     memcpy(box.request_frame, frame, size)
     box.request_size = size
     store_publish(&box.request, word)
@@ -310,6 +311,7 @@ cdef class Mailbox:
         cdef size_t size = 0 if frame is None else len(frame)
         cdef bint fits = frame is not None and size <= <size_t>MAILBOX_SLOT
         mailbox_set(&box.reply, 0)
+        store_fence_release()
         if fits:
             memcpy(box.reply_frame, <const char*>frame, size)
         box.reply_size = size if fits else MAILBOX_ELSEWHERE

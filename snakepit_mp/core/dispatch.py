@@ -5,7 +5,8 @@ behind them, and their submitters are held back. A request that comes back becau
 died goes to the front: it has waited already, and is never refused. One that waits for its next
 attempt stands *aside* and keeps its place, so that calls that fail make the line no longer.
 
-Of the idle workers the one that has been idle longest gets the request, unless the worker
+Of the idle workers the one that worked last gets the request, since its caches are warm and it may
+not be asleep yet; those that have not worked yet come after, in their order. Unless the worker
 that last served the same session is idle: its caches are warm. As a rule that is a hint, nothing
 more. A request that insists on that worker, and finds it busy at the head of the line, *parks*:
 it keeps its place, gets that worker before anybody else, and holds up nobody.
@@ -127,8 +128,11 @@ class IdleWorkers:
     def __contains__(self, worker_id: int) -> bool:
         return worker_id in self._idle
 
-    def add(self, worker_id: int) -> None:
+    def add(self, worker_id: int, *, warm: bool = False) -> None:
+        """``warm``: it has just worked, and is the first to be taken."""
         self._idle[worker_id] = None
+        if warm:
+            self._idle.move_to_end(worker_id, last=False)
 
     def discard(self, worker_id: int) -> None:
         self._idle.pop(worker_id, None)

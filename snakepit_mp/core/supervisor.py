@@ -340,7 +340,7 @@ class Supervisor:
             return []
         if self.recycling.has_to_leave(slot):
             return self._dismiss(slot)
-        self.idle.add(slot.worker_id)
+        self.idle.add(slot.worker_id, warm=True)
         return []
 
     def interrupt(self, slot: Slot, request_id: int) -> list[Instruction]:

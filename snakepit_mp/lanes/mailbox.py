@@ -98,27 +98,19 @@ class MailboxLane(SocketLane):
             raise LaneTimeout("the deadline had passed before the call was sent")
         try:
             reply = self._mailbox.call(frame, deadline, threading.get_ident() == self._main)
+            if isinstance(reply, bytes):
+                return reply
+            if reply == _ELSEWHERE:
+                with self._inside():
+                    return self._reply_to(request_id_of(frame), deadline)
+            if reply == _LATE:
+                raise LaneTimeout("no reply before the deadline")
         except BaseException:
             self._give_up_reading()
             raise
-        if isinstance(reply, bytes):
-            return reply
-        if reply == _ELSEWHERE:
-            return self._long_reply_to(request_id_of(frame), deadline)
-        if reply == _LATE:
-            self._give_up_reading()
-            raise LaneTimeout("no reply before the deadline")
         if reply == _NONSENSE:
             raise LaneBroken("the worker sent what is no reply to this call")
         raise LaneBroken("the worker has ended, or the lane was cancelled")
-
-    def _long_reply_to(self, number: int, deadline: float | None) -> Frame:
-        with self._inside():
-            try:
-                return self._reply_to(number, deadline)
-            except BaseException:
-                self.drain()
-                raise
 
     def _give_up_reading(self) -> None:
         """What still comes is dropped, and the next call is not taken for it."""

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..adapter import Adapter, tools_of
+from ..errors import ConfigError
 from ..lanes.blackbox import BlackBox
 from ..lanes.envelope import encode_error
 from ..lanes.frames import recv_frame, send_frame
-from ..lanes.mailbox import workers_mailbox_of
+from ..lanes.mailbox import workers_mailbox_of, works_here
 from ..lanes.status import INTERRUPT_SIGNAL, StatusPage
 from ..session import SessionContext
 from ..telemetry.logs import logger
@@ -165,6 +166,11 @@ def _inbox_of(boot: WorkerBoot, status: StatusPage) -> SocketInbox | None:
     if boot.lane is None:
         return None
     if boot.mailbox:
+        if not works_here():
+            raise ConfigError(
+                "the application uses lane='mailbox', but its workers have no compiled part: "
+                "look for SNAKEPIT_MP_IMPL in PoolConfig.env, or set lane='socket'"
+            )
         return MailboxInbox(boot.lane, workers_mailbox_of(status.fd, boot.spin))
     return SocketInbox(boot.lane, status.worker_is_on)
 

@@ -57,9 +57,20 @@ def idle(*worker_ids: int, remembered: int = 10) -> IdleWorkers:
     return workers
 
 
-def test_longest_idle_first() -> None:
+def test_those_that_have_not_worked_yet_come_in_their_order() -> None:
     workers = idle(2, 0, 1)
     assert [workers.take(None) for _ in range(4)] == [2, 0, 1, None]
+
+
+def test_who_worked_last_comes_first() -> None:
+    workers = idle(2, 0, 1)
+    for _ in range(3):
+        assert workers.take(None) == 2
+        workers.add(2, warm=True)
+    assert [workers.take(None), workers.take(None)] == [2, 0]
+    workers.add(2, warm=True)
+    workers.add(0, warm=True)
+    assert [workers.take(None) for _ in range(3)] == [0, 2, 1]
 
 
 def test_session_goes_back_to_its_worker() -> None:
