@@ -85,7 +85,8 @@ def looks_of(state: PoolState) -> tuple[object, ...]:
             list(part.items())
             for part in (line._admitted, line._aside, line._parked, line._held_back)
         ],
-        list(idle._idle),
+        list(idle._fresh),
+        list(idle._warm),
         list(idle._last_worker.items()),
         [(slot.state, slot.current, slot.given_up) for slot in supervisor.slots],
         (recycling.leaving, recycling.wanted, recycling.recycled, recycling.spare.worker_id),

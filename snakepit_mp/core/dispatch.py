@@ -6,9 +6,9 @@ died goes to the front: it has waited already, and is never refused. One that wa
 attempt stands *aside* and keeps its place, so that calls that fail make the line no longer.
 
 Of the idle workers the one that worked last gets the request, since its caches are warm and it may
-not be asleep yet; those that have not worked yet come after, in their order. Unless the worker
-that last served the same session is idle: its caches are warm. As a rule that is a hint, nothing
-more. A request that insists on that worker, and finds it busy at the head of the line, *parks*:
+not be asleep yet. Those that have not worked yet come before, in their order, so that each shows
+what it can. A request of a session gets the worker that served it last, if that is idle. As a rule
+that is a hint, nothing more. A request that insists on that worker, and finds it busy at the head of the line, *parks*:
 it keeps its place, gets that worker before anybody else, and holds up nobody.
 """
 
@@ -115,27 +115,30 @@ class Line:
 class IdleWorkers:
     """Worker ids that could take a request, and which session each served last."""
 
-    __slots__ = ("_idle", "_last_worker", "_remembered")
+    __slots__ = ("_fresh", "_last_worker", "_remembered", "_warm")
 
     def __init__(self, remembered: int = _REMEMBERED_SESSIONS) -> None:
-        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._fresh: OrderedDict[int, None] = OrderedDict()  # have not worked yet
+        self._warm: OrderedDict[int, None] = OrderedDict()  # who worked last comes last
         self._last_worker: OrderedDict[str, int] = OrderedDict()
         self._remembered = remembered
 
     def __len__(self) -> int:
-        return len(self._idle)
+        return len(self._fresh) + len(self._warm)
+
+    def __bool__(self) -> bool:
+        return bool(self._warm or self._fresh)
 
     def __contains__(self, worker_id: int) -> bool:
-        return worker_id in self._idle
+        return worker_id in self._warm or worker_id in self._fresh
 
     def add(self, worker_id: int, *, warm: bool = False) -> None:
-        """``warm``: it has just worked, and is the first to be taken."""
-        self._idle[worker_id] = None
-        if warm:
-            self._idle.move_to_end(worker_id, last=False)
+        """``warm``: it has just worked."""
+        (self._warm if warm else self._fresh)[worker_id] = None
 
     def discard(self, worker_id: int) -> None:
-        self._idle.pop(worker_id, None)
+        self._warm.pop(worker_id, None)
+        self._fresh.pop(worker_id, None)
 
     def last_of(self, session_id: str | None) -> int | None:
         """The worker that served the session last; ``None`` if that is not known."""
@@ -149,18 +152,23 @@ class IdleWorkers:
 
     def take(self, session_id: str | None) -> int | None:
         """The worker for a request of that session, idle no longer; ``None`` if all are busy."""
-        if not self._idle:
+        if not self:
             return None
         if session_id is None:
-            return self._idle.popitem(last=False)[0]
+            return self._next()
         last = self._last_worker.get(session_id)
-        if last is not None and last in self._idle:
-            del self._idle[last]
+        if last is not None and last in self:
+            self.discard(last)
             worker_id = last
         else:
-            worker_id, _ = self._idle.popitem(last=False)
+            worker_id = self._next()
         self._remember(session_id, worker_id)
         return worker_id
+
+    def _next(self) -> int:
+        if self._fresh:
+            return self._fresh.popitem(last=False)[0]
+        return self._warm.popitem()[0]
 
     def _remember(self, session_id: str, worker_id: int) -> None:
         self._last_worker[session_id] = worker_id

@@ -63,14 +63,14 @@ def test_those_that_have_not_worked_yet_come_in_their_order() -> None:
 
 
 def test_who_worked_last_comes_first() -> None:
-    workers = idle(2, 0, 1)
+    workers = idle()
+    for worker_id in (2, 0, 1):
+        workers.add(worker_id, warm=True)
     for _ in range(3):
-        assert workers.take(None) == 2
-        workers.add(2, warm=True)
-    assert [workers.take(None), workers.take(None)] == [2, 0]
-    workers.add(2, warm=True)
-    workers.add(0, warm=True)
-    assert [workers.take(None) for _ in range(3)] == [0, 2, 1]
+        assert workers.take(None) == 1
+        workers.add(1, warm=True)
+    workers.add(7)
+    assert [workers.take(None) for _ in range(5)] == [7, 1, 0, 2, None]
 
 
 def test_session_goes_back_to_its_worker() -> None:
