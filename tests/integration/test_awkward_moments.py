@@ -123,6 +123,7 @@ def _scribble() -> None:
                 os.write(fd, b"\xff" * 64)
         except OSError:
             continue
+    signal.pause()  # its reply would be faster than the notice of what it did
 
 
 def test_worker_that_writes_to_the_pools_descriptors_hurts_only_itself(make_pool):
