@@ -23,12 +23,18 @@ typedef struct {
     uint64_t request_size;
     _Alignas(64) uint64_t reply;          /* the request's number, once its reply is there */
     uint64_t reply_size;                  /* or MAILBOX_ELSEWHERE */
+    _Alignas(64) uint64_t batch;          /* of its items: how many may be claimed, are, are done */
     _Alignas(4096) unsigned char request_frame[MAILBOX_SLOT];
     unsigned char reply_frame[MAILBOX_SLOT];
 } mailbox_t;
 
 #define MAILBOX_ELSEWHERE (~(uint64_t)0)
 #define MAILBOX_SIZE sizeof(mailbox_t)
+
+/* In the word of a batch, from the lowest bit. One word, so that an item is either claimed by the
+   worker or taken back by the application. */
+#define MAILBOX_COUNT_BITS 20
+#define MAILBOX_COUNT ((1 << MAILBOX_COUNT_BITS) - 1)
 
 #if STORE_IS_BUILT
 #include <sched.h>

@@ -10,6 +10,8 @@ cdef extern from "mailbox.h" nogil:
     const int MAILBOX_SLOT
     const uint64_t MAILBOX_ELSEWHERE
     const size_t MAILBOX_SIZE
+    const int MAILBOX_COUNT_BITS
+    const uint64_t MAILBOX_COUNT
 
     ctypedef struct mailbox_t:
         uint64_t bell
@@ -24,6 +26,7 @@ cdef extern from "mailbox.h" nogil:
         uint64_t request_size
         uint64_t reply
         uint64_t reply_size
+        uint64_t batch
         unsigned char request_frame[1]
         unsigned char reply_frame[1]
 
@@ -51,6 +54,9 @@ cdef enum:
     MB_NUMBER_AT = 8
     #: In the word of a request: nobody waits at the mailbox for its reply.
     MB_APART = 1
+
+    #: Bytes before a result in the journal: its size, and whether it is an error.
+    MB_RECORD = 8
 
 cdef enum Outcome:
     MB_LOOK_AGAIN
@@ -131,6 +137,14 @@ cdef Outcome mailbox_await(
     return outcome
 
 
+cdef inline uint64_t batch_claimed(uint64_t word) noexcept nogil:
+    return word >> MAILBOX_COUNT_BITS & MAILBOX_COUNT
+
+
+cdef inline uint64_t batch_done(uint64_t word) noexcept nogil:
+    return word >> 2 * MAILBOX_COUNT_BITS & MAILBOX_COUNT
+
+
 cdef bint mailbox_called(mailbox_t* box, uint64_t seen_bell, uint64_t seen_news) noexcept nogil:
     return (
         store_load(&box.request) != 0
@@ -171,22 +185,28 @@ cdef class Mailbox:
     CPU. The application may use `call` in one thread at a time, and all else in any.
     """
 
+    cdef char* file
     cdef mailbox_t* box
+    cdef size_t mapped
     cdef int64_t spin
     cdef uint64_t posted  # frames, by the application
     cdef uint64_t heard  # the news that the worker has looked for
     cdef bint apart  # what the worker took last is to be answered over the socket
+    cdef uint64_t journal_at  # where the worker writes the next result of a batch
 
     def __cinit__(self, int fd, uint64_t offset, int64_t spin):
-        cdef void* at = mmap(NULL, MAILBOX_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset)
+        cdef size_t size = offset + MAILBOX_SIZE
+        # From the file's start, since the first word of all is the worker's note.
+        cdef void* at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
         if at == MAP_FAILED:
             PyErr_SetFromErrno(OSError)
-        self.box = <mailbox_t*>at
+        self.file, self.mapped = <char*>at, size
+        self.box = <mailbox_t*>(self.file + offset)
         self.spin = spin
 
     def __dealloc__(self):
-        if self.box != NULL:
-            munmap(self.box, MAILBOX_SIZE)
+        if self.file != NULL:
+            munmap(self.file, self.mapped)
 
     # -- the application ---------------------------------------------------------------
 
@@ -255,6 +275,92 @@ cdef class Mailbox:
         """No reply will be waited for any more, now or later."""
         mailbox_set(&self.box.buried, 1)
         mailbox_ring(&self.box.reply_bell, &self.box.caller_sleeps)
+
+    # -- the application: batches --------------------------------------------------------
+
+    def post_batch(self, bytes frame not None, uint64_t items) -> None:
+        """As `post`, of a frame with so many items, of which the worker may claim all."""
+        if not 0 < items < MAILBOX_COUNT:
+            raise ValueError("a batch has at least one item, and fewer than a million")
+        mailbox_set(&self.box.batch, items)
+        self.post(frame)
+
+    def take_back(self) -> tuple[int, int]:
+        """From here on the worker claims no further item, but for the first one of all. How many
+        it has claimed, and how many of these are done."""
+        cdef uint64_t seen = mailbox_get(&self.box.batch)
+        while not mailbox_swap(
+            &self.box.batch, seen, seen & ~MAILBOX_COUNT | max(batch_claimed(seen), <uint64_t>1)
+        ):
+            seen = mailbox_get(&self.box.batch)
+        return batch_claimed(seen), batch_done(seen)
+
+    def standing(self) -> tuple[int, int]:
+        """The same, and nothing is taken back."""
+        cdef uint64_t seen = mailbox_get(&self.box.batch)
+        return batch_claimed(seen), batch_done(seen)
+
+    def journal(self, uint64_t count) -> list[tuple[bytes, bool]]:
+        """The first results of a batch, which is done with so many, and whether each is an error.
+        ``ValueError`` if they are not there."""
+        cdef uint64_t at = 0
+        cdef uint64_t head
+        cdef uint64_t size
+        found = []
+        for _ in range(count):
+            if at + MB_RECORD > <uint64_t>MAILBOX_SLOT:
+                raise ValueError("the journal ends too early")
+            memcpy(&head, self.box.reply_frame + at, MB_RECORD)
+            size, at = head >> 1, at + MB_RECORD
+            if size > <uint64_t>MAILBOX_SLOT - at:
+                raise ValueError("a result in the journal is longer than it can be")
+            found.append(((<char*>self.box.reply_frame)[at : at + size], (head & 1) != 0))
+            at += size
+        return found
+
+    # -- the worker: batches -------------------------------------------------------------
+
+    def open_journal(self) -> None:
+        """Before the first `claim` of a batch that was taken."""
+        mailbox_set(&self.box.reply, 0)  # no call waits for what lies there
+        self.journal_at = 0
+
+    def claim(self, uint64_t note) -> bool:
+        """Have the next item for oneself; ``False`` if there is none, or it was taken back.
+
+        First the note is put on the status page, as by `enter`: what was just claimed must not
+        look as if it were entered."""
+        cdef uint64_t seen
+        self.enter(note)
+        seen = mailbox_get(&self.box.batch)
+        while batch_claimed(seen) < (seen & MAILBOX_COUNT):
+            if mailbox_swap(&self.box.batch, seen, seen + (<uint64_t>1 << MAILBOX_COUNT_BITS)):
+                return True
+            seen = mailbox_get(&self.box.batch)
+        return False
+
+    cpdef enter(self, uint64_t note):
+        """Put the note, a word of `StatusPage.words_of`, on the status page."""
+        mailbox_set(<uint64_t*>self.file, note)
+
+    def record(self, bytes result not None, bint failed) -> bool:
+        """Write the result of the item in hand, which is done by that, where it outlives this
+        process; ``False`` if there is no room."""
+        cdef uint64_t size = len(result)
+        cdef uint64_t at = self.journal_at
+        cdef uint64_t head = size << 1 | failed
+        cdef uint64_t seen
+        if at + MB_RECORD + size > <uint64_t>MAILBOX_SLOT:
+            return False
+        memcpy(self.box.reply_frame + at, &head, MB_RECORD)
+        memcpy(self.box.reply_frame + at + MB_RECORD, <const char*>result, size)
+        self.journal_at = at + MB_RECORD + size
+        seen = mailbox_get(&self.box.batch)
+        while not mailbox_swap(
+            &self.box.batch, seen, seen + (<uint64_t>1 << 2 * MAILBOX_COUNT_BITS)
+        ):
+            seen = mailbox_get(&self.box.batch)
+        return True
 
     # -- the worker --------------------------------------------------------------------
 

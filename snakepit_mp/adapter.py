@@ -37,6 +37,7 @@ class _UsualCall(NamedTuple):
     """A call that gives each parameter once, all by position or all by name."""
 
     names: tuple[str, ...]
+    as_set: frozenset[str]
     restricted: tuple[ParameterSpec, ...]
 
     @classmethod
@@ -45,14 +46,15 @@ class _UsualCall(NamedTuple):
         if any(parameter.keyword_only or parameter.variadic for parameter in parameters):
             return None
         restricted = tuple(parameter for parameter in parameters if parameter.restricts)
-        return cls(tuple(parameter.name for parameter in parameters), restricted)
+        names = tuple(parameter.name for parameter in parameters)
+        return cls(names, frozenset(names), restricted)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
         """All by keyword; ``None`` if it is another call, or one that must be refused."""
         names = self.names
         if not kwargs and len(args) == len(names):
             bound = dict(zip(names, args, strict=True))
-        elif not args and len(kwargs) == len(names) and all(name in kwargs for name in names):
+        elif not args and kwargs.keys() == self.as_set:
             bound = dict(kwargs)
         else:
             return None

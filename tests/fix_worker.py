@@ -85,8 +85,8 @@ class RecordingStatus:
     def __getattr__(self, phase: str) -> Any:
         note = getattr(self.page, phase)
 
-        def record(request_id: int, attempt: int = 1) -> None:
-            note(request_id, attempt)
+        def record(request_id: int, attempt: int = 1, **facts: Any) -> None:
+            note(request_id, attempt, **facts)
             self.notes.append((phase, request_id))
 
         if phase not in ("taken", "entered", "done"):

@@ -34,6 +34,7 @@ __all__ = [
     "RequestCompleted",
     "RequestEvent",
     "RequestProgressed",
+    "RequestSplit",
     "RequestSubmitted",
     "RestartDue",
     "RestartRequested",
@@ -75,7 +76,8 @@ class Request(NamedTuple):
     further attempts after a death, or after an exception that the tool names. ``deadline``: no
     attempt begins after it. ``affinity``: whether it insists on the worker that served its
     session last, and waits for that (``strict_queue``) or fails (``strict_fail_fast``).
-    ``tool``: its name, ``None`` for a function.
+    ``tool``: its name, ``None`` for a function. ``items``: how many calls it stands for, which
+    a worker runs one after the other (a batch); it is not to be retried then.
     """
 
     request_id: int
@@ -86,6 +88,7 @@ class Request(NamedTuple):
     deadline: float | None = None
     affinity: str = "hint"
     tool: str | None = None
+    items: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +319,18 @@ class DeadlineExpired(RequestEvent):
 @dataclass(frozen=True, slots=True)
 class QueueTimeExpired(RequestEvent):
     """It has had its longest wait in line; ignored once a worker has had it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSplit(RequestEvent):
+    """Of a batch in a worker's hand ``done`` items are completed, and but one remains this request.
+
+    ``rest``: the others, taken back, as requests that go to the front of the line. What is in
+    none of the three is not wanted any more.
+    """
+
+    done: int
+    rest: tuple[Request, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ def check(requests: Requests, supervisor: Supervisor) -> None:
             f"{request_id} waits for {worker_id}, which is idle"
         )
     waiting = len(requests.line.admitted)
-    most = requests.line.size + len(supervisor.slots)
+    # Of each worker there may come back the item that it had, and the rest of its batch.
+    most = requests.line.size + 2 * len(supervisor.slots)
     assert waiting <= most, f"{waiting} wait in a line of {requests.line.size}"
 
 
@@ -40,7 +41,8 @@ def _check_requests(requests: Requests) -> None:
         assert entry.retried <= entry.request.retries, f"{request_id} is tried too often"
     assert set(requests.line.waiting()) <= requests.open.keys(), "an answered request waits"
     over = requests.completed + requests.failed + requests.cancelled + requests.timed_out
-    assert requests.submitted == over + len(requests.open), "the counts do not add up"
+    still = sum(entry.request.items for entry in requests.open.values())
+    assert requests.submitted == over + still, "the counts do not add up"
     held_back = len(requests.line) - len(requests.line.admitted)
     assert not held_back or requests.line.full, "someone is held back though there is room"
 

@@ -11,6 +11,7 @@ from .events import (
     RequestCompleted,
     RequestEvent,
     RequestProgressed,
+    RequestSplit,
     RequestSubmitted,
     RetryDue,
     WorkerEvent,
@@ -41,11 +42,21 @@ def judge(event: Event, requests: Requests, supervisor: Supervisor) -> Verdict:
 
 def _judge_request(event: RequestEvent, entry: OpenRequest | None) -> Verdict:
     """What a caller or a clock says of a request."""
+    if isinstance(event, RequestSplit):
+        return _judge_split(event, entry)
     if entry is None or (isinstance(event, QueueTimeExpired) and entry.granted):
         return Verdict.LATE
     if isinstance(event, RetryDue):
         return Verdict.NEWS if entry.delayed and entry.attempt == event.attempt else Verdict.LATE
     if isinstance(event, RequestProgressed) and not entry.granted:
+        return Verdict.ILLEGAL
+    return Verdict.NEWS
+
+
+def _judge_split(event: RequestSplit, entry: OpenRequest | None) -> Verdict:
+    """Never late: the rest wants an answer, whatever became of the batch."""
+    items = 1 + event.done + sum(request.items for request in event.rest)
+    if entry is not None and (entry.worker_id is None or items > entry.request.items):
         return Verdict.ILLEGAL
     return Verdict.NEWS
 

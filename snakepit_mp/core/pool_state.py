@@ -75,6 +75,7 @@ from .events import (
     RequestCancelled,
     RequestCompleted,
     RequestProgressed,
+    RequestSplit,
     RequestSubmitted,
     RestartRequested,
     RetryDue,
@@ -292,7 +293,9 @@ class PoolState:
 
     def _release(self, event: RequestCompleted | AttemptFailed) -> list[Instruction]:
         if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):
-            return self._supervisor.release(event, self._supervisor.slots[event.worker_id])
+            entry = self._requests.open.get(event.request_id)
+            items = 1 if entry is None else entry.request.items
+            return self._supervisor.release(event, self._supervisor.slots[event.worker_id], items)
         return []
 
     def _attempt_failed(self, event: AttemptFailed, now: float) -> list[Instruction]:
@@ -307,6 +310,15 @@ class PoolState:
 
     def _progressed(self, event: RequestProgressed, now: float) -> list[Instruction]:
         return self._requests.progressed(event.request_id)
+
+    def _split(self, event: RequestSplit, now: float) -> list[Instruction]:
+        entry = self._requests.open.get(event.request_id)
+        if entry is None:
+            refused = (self._requests.refuse(rest, CancelledError()) for rest in event.rest)
+            return [instruction for each in refused for instruction in each]
+        assert entry.worker_id is not None
+        self._supervisor.slots[entry.worker_id].current.tasks += event.done
+        return self._requests.split(event.request_id, event.done, event.rest)
 
     def _lane_broke(self, event: LaneBroke, now: float) -> list[Instruction]:
         return self._supervisor.kill_broken(self._supervisor.slots[event.worker_id], event)
@@ -470,6 +482,7 @@ _REACTIONS: dict[type[Event], Callable[[PoolState, Any, float], list[Instruction
     AttemptFailed: PoolState._attempt_failed,
     RetryDue: PoolState._retry_due,
     RequestProgressed: PoolState._progressed,
+    RequestSplit: PoolState._split,
     RequestCancelled: PoolState._cancelled,
     DeadlineExpired: PoolState._expired,
     QueueTimeExpired: PoolState._waited_too_long,

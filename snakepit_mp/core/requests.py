@@ -102,7 +102,7 @@ class Requests:
             return self.refuse(
                 request, PoolSaturated(f"the line is full: {size} calls wait (queue_size)")
             )
-        self.submitted += 1
+        self.submitted += request.items
         self.open[request.request_id] = OpenRequest(request)
         if self._announcer.active:
             self._announcer.publish(telemetry.RequestSubmitted(*_named(request)))
@@ -111,7 +111,7 @@ class Requests:
 
     def refuse(self, request: Request, failure: Failure) -> list[Instruction]:
         """Answer it without ever taking it in."""
-        self.submitted += 1
+        self.submitted += request.items
         self._count(request, failure)
         return [FailRequest(request.request_id, failure)]
 
@@ -132,7 +132,7 @@ class Requests:
         """It has its answer; usually from a worker's hand, at times while it waits again."""
         entry = self.open.pop(request_id)
         waits = entry.worker_id is None
-        self.completed += 1
+        self.completed += entry.request.items
         if self._announcer.active:
             self._announcer.publish(telemetry.RequestCompleted(*_named(entry.request), failed))
         return self._leave_line(request_id) if waits else []
@@ -195,6 +195,17 @@ class Requests:
         self.line.return_to_front(request_id)
         return []
 
+    def split(self, request_id: int, done: int, rest: tuple[Request, ...]) -> list[Instruction]:
+        """Leave one item to the request; see `RequestSplit`."""
+        entry = self.open[request_id]
+        self.completed += done
+        self.cancelled += entry.request.items - done - 1 - sum(each.items for each in rest)
+        entry.request = entry.request._replace(items=1)
+        for request in reversed(rest):
+            self.open[request.request_id] = OpenRequest(request)
+            self.line.return_to_front(request.request_id)
+        return []
+
     def _retry(self, entry: OpenRequest, now: float) -> list[Instruction]:
         """Have it wait for its next attempt; nothing if there must be none."""
         request_id = entry.request.request_id
@@ -228,11 +239,11 @@ class Requests:
         if self._announcer.active:
             self._announcer.publish(telemetry.RequestFailed(*_named(request), _name_of(failure)))
         if isinstance(failure, CancelledError):
-            self.cancelled += 1
+            self.cancelled += request.items
         elif isinstance(failure, (TaskTimeout, QueueTimeout)):
-            self.timed_out += 1
+            self.timed_out += request.items
         else:
-            self.failed += 1
+            self.failed += request.items
 
 
 def _named(request: Request) -> tuple[int, str | None, str | None]:

@@ -57,7 +57,7 @@ class Shortcut:
         assert worker_id is not None
         slot = supervisor.slots[worker_id]
         supervisor.grant(slot, request.request_id, 1)
-        requests.submitted += 1
+        requests.submitted += request.items
         requests.open[request.request_id] = OpenRequest(request, worker_id, 1, True)
         self._story.append((now, request, Verdict.NEWS))
         return worker_id, slot.current.number
@@ -81,7 +81,7 @@ class Shortcut:
             or request_id not in requests.open
         ):
             return False
-        supervisor.release(_COMPLETED, slot)
+        supervisor.release(_COMPLETED, slot, requests.open[request_id].request.items)
         requests.complete(request_id, failed=failed)
         done = request_id, worker_id, incarnation, failed
         self._story.append((now, done, Verdict.NEWS))

@@ -324,7 +324,11 @@ class Supervisor:
         slot.current.attempt = attempt
         slot.current.served = True
 
-    def release(self, event: RequestCompleted | AttemptFailed, slot: Slot) -> list[Instruction]:
+    def release(
+        self, event: RequestCompleted | AttemptFailed, slot: Slot, items: int = 1
+    ) -> list[Instruction]:
+        """It is through with a request of so many items."""
+        slot.current.tasks += items - 1
         return self._free(slot, event)
 
     def _tool_ended(self, slot: Slot, event: ToolEnded, now: float) -> list[Instruction]:

@@ -31,6 +31,7 @@ __all__ = [
     "Reply",
     "decode_call",
     "decode_reply",
+    "encode_batched",
     "encode_call",
     "encode_end",
     "encode_error",
@@ -64,6 +65,8 @@ class Kind(IntEnum):
     ERROR = 3
     ITEM = 4
     END = 5
+    BATCH = 6  # a call with several items, each of which is run as a call of its own
+    BATCHED = 7  # its end; the results are in the mailbox's journal
 
 
 #: A frame that was received; as a memoryview it is never changed, as `bytes` are not.
@@ -190,8 +193,11 @@ def is_value(data: Frame) -> bool:
     return len(data) >= HEADER_SIZE and data[0] == _VERSION and data[1] == _VALUE
 
 
-def encode_call(call: Call, *, allow_pickle: bool = False) -> Outbound:
-    """The body of a CALL frame; a `CodecError` names the path within ``args``."""
+def encode_call(call: Call, *, allow_pickle: bool = False, plain_args: bool = False) -> Outbound:
+    """The body of a CALL frame; a `CodecError` names the path within ``args``.
+
+    ``plain_args``: of these nothing may travel by pickle, whatever else may.
+    """
     if call.function is not None and not allow_pickle:
         raise CodecError(
             "a callable travels by pickle, but allow_pickle is False; make it a @tool",
@@ -204,7 +210,7 @@ def encode_call(call: Call, *, allow_pickle: bool = False) -> Outbound:
     head = codec.encode(
         (call.command, call.function, call.session_id, call.streaming, context, trace)
     )
-    args = codec.encode(call.args, allow_pickle=allow_pickle, root="args")
+    args = codec.encode(call.args, allow_pickle=allow_pickle and not plain_args, root="args")
     kwargs = codec.encode(call.kwargs, allow_pickle=allow_pickle, root="args")
     parts = (_PARTS.pack(len(head), len(args)), head, args, kwargs)
     if len(args) + len(kwargs) >= LONG:
@@ -251,6 +257,11 @@ def encode_value(
     """A VALUE or ITEM frame; a `CodecError` names the path within ``result``."""
     body = codec.encode(value, allow_pickle=allow_pickle, root="result")
     return outbound(kind, request_id, 0, body)
+
+
+def encode_batched(request_id: int, done: int, busy: int) -> bytes:
+    """The BATCHED frame of a batch of which ``done`` items are done, in ``busy`` nanoseconds."""
+    return frame(Kind.BATCHED, request_id, 0, codec.encode((done, busy)))
 
 
 def encode_end(request_id: int) -> bytes:

@@ -23,6 +23,12 @@ replies to calls that nobody waits for, streams among them. The bell is rung for
 nothing else. A caller that gives up leaves a reply under way; the next call then takes the
 socket, which keeps the order.
 
+*Batches.* Many tiny items come as one request. The worker claims one after the other, and writes
+each result into the slot for replies, the *journal*, before it claims the next. How many may be
+claimed, are claimed and are done is one word, changed by compare-and-swap: so the application can
+take back what is not claimed, at any moment, and what the worker has done, and which item it had
+in hand, is known exactly, also after its death.
+
 A slot has a word that says what is in it, written last, and cleared before the slot is written
 again. So a frame of a call that was given up is taken whole or not at all.
 """
@@ -36,22 +42,33 @@ from typing import TYPE_CHECKING, ClassVar
 from .. import _accel
 from .envelope import HEADER_SIZE, REQUEST_ID_AT, Frame, Outbound, request_id_of
 from .lane import LaneBroken, LaneTimeout
-from .socket import SocketLane
+from .socket import Begun, SocketLane
 from .worker_file import MAILBOX_AT, MAILBOX_SIZE
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from .._speedups import Mailbox
     from .packets import Outgoing, PacketKind
-    from .socket import Begun, Reactor
+    from .socket import Reactor
 
-__all__ = ["AUTOMATIC_SPIN", "MailboxLane", "mailbox_of", "workers_mailbox_of", "works_here"]
+__all__ = [
+    "AUTOMATIC_SPIN",
+    "LARGEST_BATCH",
+    "MailboxLane",
+    "mailbox_of",
+    "workers_mailbox_of",
+    "works_here",
+]
 
 #: Microseconds that a caller looks; no more than a wake-up costs.
 AUTOMATIC_SPIN = 50.0
 #: A worker looks longer: between two calls of one caller lies more than a worker needs for one.
 _WORKERS_SHARE = 2
+
+#: Bytes of a BATCH frame; half a slot, since results are often longer than what they are of.
+LARGEST_BATCH = 32 << 10
 
 _compiled = getattr(_accel.speedups, "Mailbox", None)
 
@@ -112,6 +129,28 @@ class MailboxLane(SocketLane):
             raise LaneBroken("the worker sent what is no reply to this call")
         raise LaneBroken("the worker has ended, or the lane was cancelled")
 
+    def begin_batch(
+        self, frame: bytes, items: int, done: Callable[[Frame | LaneBroken], None]
+    ) -> None:
+        """As `begin`, of a BATCH frame of at most `LARGEST_BATCH` bytes, with so many items."""
+        self._begin(Begun(frame, done, items=items))
+
+    def take_back(self) -> tuple[int, int]:
+        """Leave the worker no item but the one that it has claimed, or will claim first; how many
+        it has claimed by now, and how many of these are done."""
+        return self._mailbox.take_back()
+
+    def standing(self) -> tuple[int, int]:
+        """How many items of the batch the worker has claimed, and how many are done."""
+        return self._mailbox.standing()
+
+    def journal(self, done: int) -> list[tuple[bytes, bool]]:
+        """The results of that many items, each a value's encoding or an ERROR frame, and which.
+
+        They outlive the worker, and last until the next call. ``ValueError`` for nonsense.
+        """
+        return self._mailbox.journal(done)
+
     def _give_up_reading(self) -> None:
         """What still comes is dropped, and the next call is not taken for it."""
         try:
@@ -124,7 +163,10 @@ class MailboxLane(SocketLane):
         frame = begun.frame
         # What may come after a stream's call, that it is closed, must not overtake it.
         plain = begun.unsent is None and not begun.streaming
-        if plain and isinstance(frame, bytes) and len(frame) <= _LARGEST:
+        if begun.items:
+            assert isinstance(frame, bytes)
+            self._mailbox.post_batch(frame, begun.items)
+        elif plain and isinstance(frame, bytes) and len(frame) <= _LARGEST:
             self._mailbox.post(frame)
         else:
             super()._push(begun)

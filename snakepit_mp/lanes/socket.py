@@ -341,10 +341,14 @@ class SocketLane(Lane):
 
 
 class Begun:
-    """A call that nobody waits for. ``unsent``: once it is begun, what the socket did not take."""
+    """A call that nobody waits for. ``unsent``: once it is begun, what the socket did not take.
+    ``items``: of a batch, which only a mailbox carries."""
 
-    def __init__(self, frame: Outbound, done: Done, *, streaming: bool = False) -> None:
+    def __init__(
+        self, frame: Outbound, done: Done, *, streaming: bool = False, items: int = 0
+    ) -> None:
         self.streaming = streaming
+        self.items = items
         self.request_id = request_id_of(frame)
         self.done = done
         self.frame = frame

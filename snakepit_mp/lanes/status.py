@@ -25,6 +25,7 @@ __all__ = ["INTERRUPT_SIGNAL", "Account", "Phase", "StatusPage"]
 #: belong to the tools; there are none on macOS.
 INTERRUPT_SIGNAL = signal.SIGRTMIN + 5 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
 
+# The first word of all, where the compiled mailbox puts it, too.
 _NOTE, _INTERRUPTED, _SINCE, _INCARNATION, _TASKS, _BUSY, _RSS, _WORKER_CPU, _CALLER_CPU, _WORDS = (
     range(10)
 )
@@ -80,9 +81,15 @@ class StatusPage:
         """Note that the tool is called next."""
         self._note(request_id, attempt, Phase.ENTERED)
 
-    def done(self, request_id: int, attempt: int = 1) -> None:
-        """Note that the tool is through, whatever came out."""
+    def done(self, request_id: int, attempt: int = 1, *, tasks: int = 1) -> None:
+        """Note that the tool is through, whatever came out; after so many ``tasks`` of it."""
+        self._words[_TASKS] += tasks - 1
         self._note(request_id, attempt, Phase.DONE)
+
+    def words_of(self, request_id: int, attempt: int) -> tuple[int, int]:
+        """The words that note TAKEN and ENTERED, for who puts them there again and again."""
+        run = request_id << _ATTEMPT_BITS | min(attempt, _MAX_ATTEMPT)
+        return run << 2 | Phase.TAKEN, run << 2 | Phase.ENTERED
 
     def read(self) -> tuple[int, Phase]:
         """The request noted last and its phase; ``(0, IDLE)`` if there was none."""

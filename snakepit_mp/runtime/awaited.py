@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 from ..core import events
 from ..errors import CodecError
 from ..lanes.envelope import Frame, Kind
 from ..lanes.lane import BegunStream, LaneBroken
+from .batching import BatchFuture
 from .calls import Calls, submitted
 from .engine import Engine
+from .mapped import GATHERING, Launcher, given, outcomes, withdraw
 from .waiter import Grant, PoolFuture, Ticket, Waiter
 
 __all__ = ["AwaitedStream", "amapped", "awaited"]
-
-_Flying = deque[tuple[PoolFuture, asyncio.Future[None]]]
 
 
 def _soon(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
@@ -36,8 +38,9 @@ def _soon(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None
             raise
 
 
-def _settled(future: PoolFuture) -> asyncio.Future[None]:
+def _settled(future: Future[Any]) -> asyncio.Future[None]:
     """What this loop can wait for."""
+    assert isinstance(future, PoolFuture)
     loop = asyncio.get_running_loop()
     told = loop.create_future()
 
@@ -59,53 +62,64 @@ async def awaited(future: PoolFuture) -> Any:
 
 
 async def amapped(
-    submit: Callable[[Any], PoolFuture],
+    launch: Callable[[], Launcher],
     items: AsyncIterable[Any] | Iterable[Any],
-    size: int,
     ordered: bool,
     on_error: str,
 ) -> AsyncGenerator[Any, None]:
-    """The results of ``submit(item)`` for each item, at most ``size`` of them in flight."""
+    """The result of each item; see `mapped`."""
     source = _iterated(items)
-    flying: _Flying = deque()
+    flying: deque[Future[Any]] = deque()
+    failure: BaseException | None = None
+    launcher = launch()
     try:
-        while True:
-            await _fill(flying, submit, source, size)
-            if not flying:
-                return
+        failure = await _fill(flying, launcher, source)
+        while flying:
             future = await _next_done(flying, ordered)
-            for result in _told(future, on_error):
-                yield result
+            values, found = outcomes(future, flying, launcher)
+            for value in itertools.chain(values, given(found, on_error)):
+                yield value
+            if failure is None:
+                failure = await _fill(flying, launcher, source)
+        if failure is not None:
+            raise failure
     except asyncio.CancelledError:
-        for future, _ in reversed(flying):  # from the end, so that none of them is begun
+        for future in reversed(flying):  # from the end, so that none of them is begun
+            if isinstance(future, BatchFuture):
+                future.abandon()
             future.cancel()
         raise
     finally:
-        for future, _ in flying:
-            if not future.running():  # to stop one that runs would cost its worker
-                future.cancel()
-
-
-def _told(future: PoolFuture, on_error: str) -> list[Any]:
-    """What the map gives for it, if anything; raises its error where that ends the map."""
-    error = future.exception()
-    if error is None:
-        return [future.result()]
-    if on_error == "raise":
-        raise error
-    return [error] if on_error == "return" else []
+        del failure  # its traceback keeps this frame
+        withdraw(flying)
 
 
 async def _fill(
-    flying: _Flying, submit: Callable[[Any], PoolFuture], source: AsyncIterator[Any], size: int
-) -> None:
-    while len(flying) < size:
-        try:
-            item = await anext(source)
-        except StopAsyncIteration:
-            return
-        future = submit(item)
-        flying.append((future, _settled(future)))
+    flying: deque[Future[Any]], launcher: Launcher, source: AsyncIterator[Any]
+) -> BaseException | None:
+    while (room := launcher.room(flying)) > 0:
+        gathered, failure = await _gather(source, room)
+        if not gathered:
+            return failure
+        launched = launcher.launch(gathered)
+        flying.extend(launched.futures)
+        if launched.failure is not None or failure is not None:
+            return launched.failure or failure
+    return None
+
+
+async def _gather(source: AsyncIterator[Any], most: int) -> tuple[list[Any], BaseException | None]:
+    """As for `mapped`, but what comes slowly is waited for alone."""
+    gathered: list[Any] = []
+    until = time.monotonic() + GATHERING
+    try:
+        async for item in source:
+            gathered.append(item)
+            if len(gathered) >= most or time.monotonic() > until:
+                break
+    except Exception as error:  # noqa: BLE001 - it is raised when its turn comes
+        return gathered, error
+    return gathered, None
 
 
 async def _iterated(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
@@ -117,14 +131,14 @@ async def _iterated(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[
             yield item
 
 
-async def _next_done(flying: _Flying, ordered: bool) -> PoolFuture:
+async def _next_done(flying: deque[Future[Any]], ordered: bool) -> Future[Any]:
     if ordered:
-        await flying[0][1]
-        return flying.popleft()[0]
-    await asyncio.wait([told for _, told in flying], return_when=asyncio.FIRST_COMPLETED)
-    found = next(each for each in flying if each[1].done())
+        await _settled(flying[0])
+        return flying.popleft()
+    await asyncio.wait([_settled(each) for each in flying], return_when=asyncio.FIRST_COMPLETED)
+    found = next(each for each in flying if each.done())
     flying.remove(found)
-    return found[0]
+    return found
 
 
 class _StreamWaiter(Waiter):

@@ -62,7 +62,7 @@ class Calls:
             self.broke(ticket, grant)
             return None
         except CodecError:  # too large for the lane, so nothing was sent
-            self._completed(ticket, grant)
+            self.completed(ticket, grant)
             raise
         return frame if self.replied_finally(waiter, grant, frame) else None
 
@@ -70,11 +70,11 @@ class Calls:
         """Report a reply that ends its attempt; ``False`` if the brain decides about another."""
         ticket = waiter.ticket
         if envelope.is_value(frame):
-            self._completed(ticket, grant)
+            self.completed(ticket, grant)
             return True
         header = envelope.header_of(frame)
         if not (ticket.retries and header.retryable):
-            self._completed(ticket, grant, failed=header.kind is Kind.ERROR)
+            self.completed(ticket, grant, failed=header.kind is Kind.ERROR)
             return True
         waiter.reply = frame
         self._engine.handle(
@@ -102,7 +102,8 @@ class Calls:
         assert next_step is not None  # without a limit it returns something or raises
         return next_step
 
-    def _completed(self, ticket: Ticket, grant: Grant, *, failed: bool = False) -> None:
+    def completed(self, ticket: Ticket, grant: Grant, *, failed: bool = False) -> None:
+        """It has its answer, and the worker is free."""
         self._engine.completed(ticket, grant, failed=failed)
 
     def broke(self, ticket: Ticket, grant: Grant) -> None:
@@ -113,9 +114,9 @@ class Calls:
     def submit(self, ticket: Ticket, *, wait: bool = True) -> PoolFuture:
         """Put it in line; with ``wait``, block while the line is full."""
         request_id = ticket.request_id
-        withdraw = functools.partial(self._withdraw, request_id)
+        withdraw = functools.partial(self.withdraw, request_id)
         future = PoolFuture(withdraw, self._allow_pickle, self._engine.callbacks.run)
-        waiter = FutureWaiter(ticket, future, self._replied)
+        waiter = FutureWaiter(ticket, future, self.replied)
         self._engine.register(waiter)
         timers = self._timers(ticket)
         future.when_settled(lambda: self._finished(request_id, timers))
@@ -135,7 +136,8 @@ class Calls:
                 timers.append(watcher.after(until - now, _handling(self._engine, event)))
         return timers
 
-    def _withdraw(self, request_id: int) -> None:
+    def withdraw(self, request_id: int) -> None:
+        """Nobody wants it any more."""
         # By the watcher: a map that is garbage may be what cancels, in the middle of anything.
         cancelled = events.RequestCancelled(request_id)
         self._engine.watcher.call(_handling(self._engine, cancelled))
@@ -145,7 +147,8 @@ class Calls:
             timer.cancel()
         self._engine.forget(request_id)
 
-    def _replied(self, waiter: FutureWaiter, grant: Grant, reply: Frame | LaneBroken) -> None:
+    def replied(self, waiter: FutureWaiter, grant: Grant, reply: Frame | LaneBroken) -> None:
+        """What a lane brings for a call that nobody blocks on."""
         if isinstance(reply, LaneBroken):
             self.broke(waiter.ticket, grant)
             return
@@ -217,7 +220,7 @@ class Calls:
             return None
         except CodecError:  # too large for the lane, so nothing was sent
             place.stream = None
-            self._completed(ticket, grant)
+            self.completed(ticket, grant)
             raise
 
     def decode(self, frame: Frame) -> Reply:

@@ -7,6 +7,7 @@ worker is taken: an unknown tool, arguments that do not fit, a value that cannot
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from ..parameters import with_context
 from ..telemetry.trace import current_trace
 from .engine import Engine
 
-__all__ = ["Command", "Commands"]
+__all__ = ["Command", "Commands", "Shared"]
 
 
 class Command(NamedTuple):
@@ -40,6 +41,17 @@ class Command(NamedTuple):
     @property
     def timeout(self) -> float | None:
         return None if self.spec is None else self.spec.timeout
+
+
+class Shared(NamedTuple):
+    """What the calls of a map have in common. ``bind`` checks an item: it gives the keywords of a
+    tool, or the positionals of a function, and raises `InvalidArguments`."""
+
+    name: str
+    spec: ToolSpec | None
+    function: bytes | None
+    session_id: str | None
+    bind: Callable[[Any], Any]
 
 
 class Commands:
@@ -94,6 +106,29 @@ class Commands:
         call = self._call(None, function, positional, keywords, session_id, streaming)
         return Command(label, encode_call(call, allow_pickle=self._allow_pickle), None)
 
+    def share(
+        self,
+        command: str | Callable[..., Any],
+        *,
+        session_id: str | None,
+        timeout: float | None = None,
+    ) -> Shared | None:
+        """What calls of the command have in common; ``None`` for what is no command at all."""
+        name = command if isinstance(command, str) else tool_name_of(command)
+        if name is not None:
+            spec = self._find(name, timeout)
+            return Shared(name, spec, None, session_id, functools.partial(_bind, spec))
+        if not callable(command):
+            return None
+        _check_signature(command, (None,), {})
+        label = getattr(command, "__qualname__", None) or repr(command)
+        return Shared(label, None, encode_function(command), session_id, _alone)
+
+    def call_of(self, shared: Shared) -> Call:
+        """A call without arguments, of here and now."""
+        command = None if shared.spec is None else shared.name
+        return self._call(command, shared.function, (), {}, shared.session_id, False)
+
     def _call(
         self,
         command: str | None,
@@ -116,6 +151,14 @@ class Commands:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         listed = ", ".join(known) if known else "none: the pool has no adapter with tools"
         raise ToolNotFound(f"no tool {name!r}{hint} Known: {listed}", name=name, known=known)
+
+
+def _bind(spec: ToolSpec, item: object) -> dict[str, Any]:
+    return spec.bind((), item) if type(item) is dict and item else spec.bind(*_split(item))
+
+
+def _alone(item: object) -> tuple[object]:
+    return (item,)
 
 
 def _split(args: object) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -107,6 +107,7 @@ class Engine:
             learn_tools=self.learn_tools,
             bury_server=lambda generation: self._servers.bury(generation),
             apart=self.callbacks.run,
+            untouched=self._untouched,
         )
         self._servers = Servers(
             plan,
@@ -407,6 +408,12 @@ class Engine:
             self._workers.exited(key)
         else:
             self._worker_stopped(message)
+
+    def _untouched(self, worker_id: int, incarnation: int) -> bool:
+        with self._lock:
+            request_id = self._state.request_in_hand(worker_id, incarnation)
+        waiter = self._waiter_of(request_id)
+        return waiter is not None and waiter.worker_died()
 
     def _worker_stopped(self, message: Stopped) -> None:
         key = (message.worker_id, message.incarnation)

@@ -10,7 +10,7 @@ from typing import Any
 from ..config import PoolConfig, check_affinity, check_retries, check_timeout
 from ..errors import SessionNotFound
 from ..store.session_store import SessionStore
-from .commands import Commands
+from .commands import Command, Commands
 from .waiter import Ticket
 
 __all__ = ["Tickets"]
@@ -40,18 +40,33 @@ class Tickets:
 
         ``timeout``: seconds, of each item if streaming. Raises whatever is wrong with the call.
         """
-        if session_id is not None and not self._store.exists(session_id):
-            raise SessionNotFound(
-                f"no session {session_id!r}; open it with pool.session({session_id!r})",
-                session_id=session_id,
-            )
+        self.check_session(session_id)
         ready = self._commands.prepare(
             command, args, session_id=session_id, streaming=streaming, timeout=timeout
         )
+        return self.of(
+            ready,
+            session_id=session_id,
+            timeout=timeout,
+            retries=retries,
+            affinity=affinity,
+            streaming=streaming,
+        )
+
+    def of(
+        self,
+        ready: Command,
+        *,
+        session_id: str | None,
+        timeout: float | None,
+        retries: int | None = None,
+        affinity: str | None = None,
+        streaming: bool = False,
+        items: int = 0,
+    ) -> Ticket:
+        """The same, of what is encoded already; ``items`` as in `Ticket`."""
         config = self._config
-        limit = check_timeout(timeout)
-        if limit is None:
-            limit = config.timeout if ready.timeout is None else ready.timeout
+        limit = self.limit(ready, timeout)
         now, in_line = time.monotonic(), config.queue_timeout
         return Ticket(
             request_id=next(self._numbers),
@@ -66,4 +81,31 @@ class Tickets:
             retries=ready.retries if retries is None else check_retries(retries),
             affinity=config.affinity if affinity is None else check_affinity(affinity),
             tool=None if ready.spec is None else ready.spec.name,
+            items=items,
         )
+
+    def anew(self, ticket: Ticket, body: bytes, items: int) -> Ticket:
+        """A ticket for some of the items of another, whose clocks begin now."""
+        now, in_line = time.monotonic(), self._config.queue_timeout
+        return ticket._replace(
+            request_id=next(self._numbers),
+            body=body,
+            items=items,
+            deadline=None if ticket.timeout is None else now + ticket.timeout,
+            queue_deadline=None if in_line is None else now + in_line,
+        )
+
+    def limit(self, ready: Command, timeout: float | None) -> float | None:
+        """Seconds that the call may take: what is asked for, or the tool's, or the pool's."""
+        limit = check_timeout(timeout)
+        if limit is not None:
+            return limit
+        return self._config.timeout if ready.timeout is None else ready.timeout
+
+    def check_session(self, session_id: str | None) -> None:
+        """`SessionNotFound` if there is none."""
+        if session_id is not None and not self._store.exists(session_id):
+            raise SessionNotFound(
+                f"no session {session_id!r}; open it with pool.session({session_id!r})",
+                session_id=session_id,
+            )

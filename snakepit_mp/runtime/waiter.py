@@ -37,7 +37,7 @@ class Ticket(NamedTuple):
 
     ``deadline`` and ``queue_deadline`` are on ``time.monotonic()``; ``timeout`` is what the
     caller asked for, in seconds, for the message. ``retries`` and ``affinity`` as in
-    `Request`, and ``tool``.
+    `Request`, and ``tool``. ``items``: of a batch, 0 for a call.
     """
 
     request_id: int
@@ -52,11 +52,11 @@ class Ticket(NamedTuple):
     retries: int = 0
     affinity: str = "hint"
     tool: str | None = None
+    items: int = 0
 
     def frame(self, attempt: int) -> Outbound:
-        return envelope.outbound(
-            envelope.Kind.CALL, self.request_id, attempt, self.body, self.deadline
-        )
+        kind = envelope.Kind.BATCH if self.items else envelope.Kind.CALL
+        return envelope.outbound(kind, self.request_id, attempt, self.body, self.deadline)
 
     def request(self) -> Request:
         """As the brain sees it."""
@@ -69,6 +69,7 @@ class Ticket(NamedTuple):
             self.deadline,
             self.affinity,
             self.tool,
+            self.items or 1,
         )
 
 
@@ -95,6 +96,11 @@ class Waiter:
     def delivered(self) -> None:
         """The request will not be run again: ``reply`` is its answer."""
         raise NotImplementedError
+
+    def worker_died(self) -> bool:
+        """The worker that has it in hand has ended, which the brain is told next; whether
+        nothing of it was begun, whatever the worker noted."""
+        return False
 
 
 class BlockingWaiter(Waiter):
@@ -165,7 +171,7 @@ class PoolFuture(Future[Any]):
         super().__init__()
         self._withdraw = cancel
         self._dispatch = dispatch
-        self._allow_pickle = allow_pickle
+        self.allow_pickle = allow_pickle
         self._started = False
         self._notified = False
         self._lock = threading.Lock()
@@ -223,7 +229,7 @@ class PoolFuture(Future[Any]):
         with self._lock:
             if self._reply is None:
                 try:
-                    self._reply = envelope.decode_reply(frame, allow_pickle=self._allow_pickle)
+                    self._reply = envelope.decode_reply(frame, allow_pickle=self.allow_pickle)
                 except CodecError as error:
                     number = envelope.header_of(frame).request_id
                     self._reply = envelope.Reply(envelope.Kind.ERROR, number, error=error)

@@ -35,7 +35,8 @@ class Workers:
     ``lock`` is the engine's; ``server(generation)``, called under it, is that fork server.
     ``decide`` takes a function that makes the event, which it calls under the lock.
     ``bury_server`` tells of a fork server's end, if it has ended. ``apart`` runs what may
-    block or raise in a thread that nothing depends on.
+    block or raise in a thread that nothing depends on. ``untouched`` is asked once a worker has
+    ended: whether nothing was begun of what it had in hand, whatever it noted.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Workers:
         learn_tools: Callable[[int, Mapping[str, ToolSpec]], None],
         bury_server: Callable[[int], None],
         apart: Callable[[Callable[[], object]], None],
+        untouched: Callable[[int, int], bool],
     ) -> None:
         self._config = config
         self._directory = directory
@@ -64,6 +66,7 @@ class Workers:
         self._learn_tools = learn_tools
         self._bury_server = bury_server
         self._apart = apart
+        self._untouched = untouched
         self._alive: dict[Key, Incarnation] = {}
 
     def all(self) -> list[Incarnation]:
@@ -229,10 +232,13 @@ class Workers:
         if incarnation is None:
             return  # noticed already: by its pidfd, or by the fork server
         self._bury_server(incarnation.generation)
+        untouched = self._untouched(*key)
 
         def exited() -> events.Event:
             attempt = self._attempt_in_hand(*key)
-            phase = None if attempt is None else incarnation.status.phase_of(*attempt)
+            phase = None
+            if attempt is not None and not untouched:
+                phase = incarnation.status.phase_of(*attempt)
             return events.WorkerExited(*key, phase)
 
         self._deathbook.died(key, incarnation.last_words())

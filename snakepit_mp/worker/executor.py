@@ -11,6 +11,7 @@ import contextvars
 import inspect
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -25,16 +26,19 @@ from ..lanes.envelope import (
     Kind,
     Outbound,
     decode_call,
+    encode_batched,
     encode_end,
     encode_error,
     encode_value,
+    outbound,
 )
 from ..lanes.status import StatusPage
 from ..parameters import CONTEXT, with_context
 from ..telemetry.trace import adopt
+from ..values import codec
 from .descent import OnlyThisProcess
 from .interrupts import Interrupted, Interrupts
-from .job import Job, JobCancelled, JobRefused, RunnableJob
+from .job import BatchJob, Job, JobCancelled, JobRefused, RunnableJob
 from .memory import MemoryNotes
 
 __all__ = ["ContextFactory", "Executor", "Inbox"]
@@ -45,6 +49,11 @@ ContextFactory = Callable[[str | None, int, float | None, Callable[[], bool]], A
 
 #: Of the usual results it need not be asked whether they are to be awaited.
 _PLAIN = frozenset({NoneType, bool, int, float, str, bytes, tuple, list, dict})
+
+#: What makes the arguments for one item of a batch.
+_Prepare = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
+#: As a function in a batch gets its one argument.
+_ALONE = (None,)
 
 #: Requests that were withdrawn before they came; their frames may still be under way.
 _REMEMBERED_WITHDRAWALS = 256
@@ -139,6 +148,8 @@ class Executor:
             job.refuse()
         elif job.cancelled or job.header.request_id in self._withdrawn:
             job.finish(b"")  # nobody reads it
+        elif job.header.kind is Kind.BATCH:
+            self._perform_batch(job)
         else:
             self._perform(job)
         return True
@@ -157,45 +168,148 @@ class Executor:
                 interrupts.armed = 0
         except BaseException as error:  # noqa: BLE001 - a tool must not end its worker
             interrupts.armed = 0  # it may have come between the tool and that step above
-            BaseException.with_traceback(error, _of_the_tool(error.__traceback__))
-            last = encode_error(
-                request_id,
-                error,
-                allow_pickle=self._allow_pickle,
-                retryable=isinstance(error, job.retry_on),
-            )
-        self._status.done(request_id, attempt)
+            last = self._failure(job, error)
+        self._finish(job, last)
+
+    def _failure(self, job: RunnableJob, error: BaseException) -> bytes:
+        BaseException.with_traceback(error, _of_the_tool(error.__traceback__))
+        return encode_error(
+            job.header.request_id,
+            error,
+            allow_pickle=self._allow_pickle,
+            retryable=isinstance(error, job.retry_on),
+        )
+
+    def _finish(self, job: RunnableJob, last: Outbound, tasks: int = 1) -> None:
+        request_id, attempt = job.header.request_id, job.header.attempt
+        self._status.done(request_id, attempt, tasks=tasks)
         self.current = None, None
         job.finish(last)
         self._memory.after_task()
         if self._status.interrupted() == request_id:
             self._on_abandoned(request_id, attempt)
 
+    # -- batches -----------------------------------------------------------------------
+
+    def _perform_batch(self, job: BatchJob) -> None:
+        """Each item as `_perform` does a call, but for what is the same for all."""
+        request_id, interrupts = job.header.request_id, self.interrupts
+        self._status.taken(request_id, job.header.attempt)
+        began = time.monotonic_ns()
+        context = contextvars.copy_context()
+        try:
+            with self._only_here:
+                items, function, prepare = context.run(self._begin_batch, job)
+        except BaseException as error:  # noqa: BLE001 - as in `_perform`
+            self._finish(job, self._failure(job, error))
+            return
+        last: Outbound | None = None
+        journal, left = job.journal, iter(items)
+        journal.open_journal()
+        while True:
+            try:
+                try:
+                    interrupts.armed = request_id
+                    with self._only_here:
+                        last = context.run(self._run_items, job, left, function, prepare)
+                    break
+                finally:
+                    interrupts.armed = 0
+            except BaseException as error:  # noqa: BLE001 - as in `_perform`
+                interrupts.armed = 0
+                claimed, done = journal.standing()
+                if claimed == done:
+                    break  # an interrupt that came too late
+                failure = self._failure(job, error)
+                if not journal.record(failure, True):
+                    last = failure
+                    break
+        done = journal.standing()[1] + (last is not None)
+        if last is None:
+            last = encode_batched(request_id, done, time.monotonic_ns() - began)
+        self._finish(job, last, done)
+
+    def _begin_batch(self, job: BatchJob) -> tuple[tuple[Any, ...], Callable[..., Any], _Prepare]:
+        """The items, what is called for each, and what makes the arguments of one."""
+        call = decode_call(job.frame, allow_pickle=self._allow_pickle)
+        self._enter(call, job)
+        if call.command is not None:
+            spec, method = self._tool(call, job)
+            return call.args, method, lambda item: ((), self._bound(spec, call, (), item, job))
+        import cloudpickle
+
+        function = cloudpickle.loads(call.function)
+        context = partial(self._make_context, call, job)
+
+        def prepare(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return with_context(function, item, {}, context)
+
+        given = with_context(function, _ALONE, {}, object)
+        return call.args, function, prepare if given != (_ALONE, {}) else lambda item: (item, {})
+
+    def _run_items(
+        self,
+        job: BatchJob,
+        items: Iterator[Any],
+        function: Callable[..., Any],
+        prepare: _Prepare,
+    ) -> Outbound | None:
+        """Until no more are left, or one raises. The last reply, if the journal is too small."""
+        encode, journal, check = codec.encode, job.journal, self._only_here.check
+        header, allow_pickle = job.header, self._allow_pickle
+        taken, entered = self._status.words_of(header.request_id, header.attempt)
+        copied = contextvars.copy_context
+        while journal.claim(taken):
+            args, kwargs = prepare(next(items))
+            journal.enter(entered)
+            result = copied().run(function, *args, **kwargs)
+            check()
+            if type(result) not in _PLAIN and inspect.isawaitable(result):
+                result = self._run_async(result)
+            data = encode(result, allow_pickle=allow_pickle, root="result")
+            if not journal.record(data, False):
+                return outbound(Kind.VALUE, header.request_id, 0, data)
+        return None
+
+    # -- calls -------------------------------------------------------------------------
+
     def _answer(self, job: RunnableJob) -> Outbound:
         """The last frame of the reply."""
         header = job.header
         call = decode_call(job.frame, allow_pickle=self._allow_pickle)
-        self.current = header.request_id, call.session_id
-        restore(call.context)
-        adopt(call.trace)
-        if call.session_id is not None:
-            self._on_session(call.session_id)
+        self._enter(call, job)
         invoke = self._prepare(call, job)
         self._status.entered(header.request_id, header.attempt)
-        result = invoke()
-        self._only_here.check()
-        if type(result) not in _PLAIN and inspect.isawaitable(result):
-            result = self._run_async(result)
+        result = self._result_of(invoke)
         if not call.streaming:
             return encode_value(header.request_id, result, allow_pickle=self._allow_pickle)
         self._send_items(result, job)
         return encode_end(header.request_id)
 
+    def _enter(self, call: Call, job: RunnableJob) -> None:
+        """Be where the caller is, as far as the call says."""
+        self.current = job.header.request_id, call.session_id
+        restore(call.context)
+        adopt(call.trace)
+        if call.session_id is not None:
+            self._on_session(call.session_id)
+
+    def _result_of(self, invoke: Callable[[], Any]) -> Any:
+        result = invoke()
+        self._only_here.check()
+        if type(result) not in _PLAIN and inspect.isawaitable(result):
+            return self._run_async(result)
+        return result
+
     def _prepare(self, call: Call, job: RunnableJob) -> Callable[[], Any]:
         """What remains to be called; everything that can be wrong with a call shows here."""
-        make_context = partial(self._make_context, call, job)
         if call.command is None:
-            return self._prepare_callable(call, make_context)
+            return self._prepare_callable(call, partial(self._make_context, call, job))
+        spec, method = self._tool(call, job)
+        return partial(method, **self._bound(spec, call, call.args, call.kwargs, job))
+
+    def _tool(self, call: Call, job: RunnableJob) -> tuple[ToolSpec, Callable[..., Any]]:
+        assert call.command is not None
         if call.command not in self._methods:
             known = tuple(sorted(self._methods))
             raise ToolNotFound(
@@ -206,13 +320,24 @@ class Executor:
         spec, method = self._methods[call.command]
         job.retry_on = retried_exceptions(method)
         spec.check_streaming(call.streaming)
-        kwargs = spec.bind(call.args, call.kwargs)
+        return spec, method
+
+    def _bound(
+        self,
+        spec: ToolSpec,
+        call: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        job: RunnableJob,
+    ) -> dict[str, Any]:
+        """What a tool is called with, its context included."""
+        kwargs = spec.bind(args, kwargs)
         if spec.takes_context or spec.required_variables:
-            context = make_context()
+            context = self._make_context(call, job)
             _check_variables(spec, context)
             if spec.takes_context:
                 kwargs[CONTEXT] = context
-        return partial(method, **kwargs)
+        return kwargs
 
     def _prepare_callable(self, call: Call, make_context: Callable[[], Any]) -> Callable[[], Any]:
         import cloudpickle  # workers of pools with named tools do without

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ..lanes.envelope import Frame, Header, Outbound, header_of, whole
 
-__all__ = ["Job", "JobCancelled", "JobRefused", "RunnableJob"]
+__all__ = ["BatchJob", "Job", "JobCancelled", "JobRefused", "Journal", "RunnableJob"]
 
 #: Items that a streaming tool may be ahead of what has been sent.
 _BUFFERED_ITEMS = 4
@@ -43,6 +43,26 @@ class RunnableJob(Protocol):
     def finish(self, reply: Outbound) -> None: ...
 
     def when_cancelled(self, call: Callable[[], object] | None) -> None: ...
+
+
+class Journal(Protocol):
+    """Where the results of a batch are left; a `Mailbox` has it."""
+
+    def open_journal(self) -> None: ...
+
+    def claim(self, note: int) -> bool: ...
+
+    def enter(self, note: int) -> None: ...
+
+    def standing(self) -> tuple[int, int]: ...
+
+    def record(self, result: bytes, failed: bool) -> bool: ...
+
+
+class BatchJob(RunnableJob, Protocol):
+    """What came is several items, and there is a journal for their results."""
+
+    journal: Journal
 
 
 class Job:

@@ -10,12 +10,13 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ..lanes.envelope import Outbound
+from .job import Journal
 from .socket_inbox import SocketInbox, SocketJob
 
 if TYPE_CHECKING:
     from .._speedups import Mailbox
 
-__all__ = ["MailboxInbox", "MailboxJob"]
+__all__ = ["MailboxInbox", "MailboxJob", "PostedJob"]
 
 
 class MailboxInbox(SocketInbox):
@@ -42,7 +43,7 @@ class MailboxInbox(SocketInbox):
                 return self._items.popleft()
             frame = mailbox.take()
             if frame is not None:
-                kind = SocketJob if mailbox.answered_apart() else MailboxJob
+                kind = PostedJob if mailbox.answered_apart() else MailboxJob
                 self._last = job = kind(self, frame)
                 return job
             if self._frames:
@@ -58,10 +59,24 @@ class MailboxInbox(SocketInbox):
             else:
                 mailbox.rest(bell)
 
+    @property
+    def journal(self) -> Mailbox:
+        return self._mailbox
+
     def answer(self, request_id: int, reply: Outbound) -> None:
         short = reply if isinstance(reply, bytes) else None
         if not self._mailbox.reply(request_id, short):
             self.send(reply)
+
+
+class PostedJob(SocketJob):
+    """One request, perhaps a batch, that came through the mailbox and is answered apart."""
+
+    _inbox: MailboxInbox
+
+    @property
+    def journal(self) -> Journal:
+        return self._inbox.journal
 
 
 class MailboxJob(SocketJob):

@@ -56,7 +56,7 @@ DAMAGES: list[tuple[str, int, Damage]] = [
         _put_1_off,
     ),
     ("killed and ready", 1, lambda r, s: _set(s.slots[1].current, killed=True)),
-    ("wait in a line of", 4, lambda r, s: _set(r.line, size=-3)),
+    ("wait in a line of", 4, lambda r, s: _set(r.line, size=-9)),
 ]
 
 

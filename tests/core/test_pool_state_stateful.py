@@ -84,11 +84,24 @@ class PoolMachine(RuleBasedStateMachine):
         stream=st.booleans(),
         retries=st.sampled_from([0, 0, 1, 2]),
         affinity=st.sampled_from(["hint", "hint", "strict_queue", "strict_fail_fast"]),
+        items=st.sampled_from([1, 1, 2, 5]),
         count=st.integers(1, 4),
     )
     def submit(self, count: int, stream: bool, **facts: object) -> None:
         for _ in range(count):
             self.world.submit(streaming=stream, **facts)
+
+    @precondition(lambda self: self.world.batches())
+    @rule(pick=_PICK, done=st.integers(0, 3), unwanted=st.sampled_from([0, 0, 0, 1, 4]))
+    def split_a_batch(self, pick: int, done: int, unwanted: int) -> None:
+        batches = self.world.batches()
+        self.world.split(batches[pick % len(batches)], done, unwanted)
+
+    @precondition(lambda self: any(not call.open for call in self.world.calls.values()))
+    @rule(pick=_PICK)
+    def split_a_batch_too_late(self, pick: int) -> None:
+        over = [number for number, call in self.world.calls.items() if not call.open]
+        self.world.split(over[pick % len(over)], 0, 0, late=True)
 
     @precondition(lambda self: self.world.calls)
     @rule(pick=_PICK, kind=st.sampled_from([RequestCancelled, DeadlineExpired, QueueTimeExpired]))
@@ -249,6 +262,7 @@ class Walk:
         usual.append(self.deliver_item)
         unusual = [
             self.timer,
+            self.split_a_batch,
             self.give_up_a_call,
             self.worker_dies,
             self.lane_breaks,
@@ -281,8 +295,13 @@ class Walk:
     def _servers(self) -> list[Server]:
         return [server for server in self.world.servers.values() if server.alive]
 
+    def split_a_batch(self) -> None:
+        if batches := self.world.batches():
+            self.world.split(self.dice.choice(batches), self.dice.randrange(4), 0)
+
     def submit(self) -> None:
         self.world.submit(
+            items=self.dice.choice([1, 1, 4]),
             session_id=self.dice.choice([None, "a", "b"]),
             idempotent=self.dice.random() < 0.6,
             streaming=self.dice.random() < 0.5,

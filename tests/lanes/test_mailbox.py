@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 from fix_timeouts import scaled
@@ -23,9 +24,12 @@ from snakepit_mp.lanes.envelope import frame as framed
 from snakepit_mp.lanes.lane import LaneBroken, LaneTimeout
 from snakepit_mp.lanes.mailbox import MailboxLane, mailbox_of, works_here
 from snakepit_mp.lanes.packets import Packet, PacketKind
-from snakepit_mp.lanes.status import StatusPage
+from snakepit_mp.lanes.status import Phase, StatusPage
 from snakepit_mp.lanes.worker_file import MAILBOX_AT
 from snakepit_mp.runtime.watcher import Watcher
+
+if TYPE_CHECKING:
+    from snakepit_mp._speedups import Mailbox
 
 pytestmark = pytest.mark.skipif(not works_here(), reason="there is no mailbox without its part")
 
@@ -348,3 +352,122 @@ def test_a_reply_that_is_none_breaks_the_lane(pair, threads) -> None:
 def test_nobody_can_make_the_file_shorter(pair) -> None:
     with pytest.raises(PermissionError):
         os.ftruncate(pair.page.fd, 0)
+
+
+# -- batches -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sides() -> Iterator[tuple[Mailbox, Mailbox]]:
+    """The application's and the worker's, of one file."""
+    page = StatusPage.create()
+    yield mailbox_of(page.fd), mailbox_of(page.fd)
+    page.close()
+
+
+def test_items_are_claimed_one_by_one_and_their_results_read(sides: tuple[Mailbox, Mailbox]):
+    ours, theirs = sides
+    ours.post_batch(bytes(24), 3)
+    assert theirs.take() == bytes(24)
+    assert theirs.answered_apart()
+    theirs.open_journal()
+
+    results = [(b"one", False), (b"", True), (bytes(1000), False)]
+    for number, (result, failed) in enumerate(results):
+        assert ours.standing() == (number, number)
+        assert theirs.claim(7)
+        assert ours.standing() == (number + 1, number)
+        assert theirs.record(result, failed)
+        assert ours.journal(number + 1) == results[: number + 1]
+    assert not theirs.claim(7)
+
+
+def test_what_is_claimed_is_noted_as_taken_before():
+    page = StatusPage.create()
+    try:
+        mailbox = mailbox_of(page.fd)
+        taken, entered = page.words_of(9, 2)
+        mailbox.post_batch(bytes(24), 1)
+        mailbox.claim(taken)
+        assert page.phase_of(9, 2) is Phase.TAKEN
+        mailbox.enter(entered)
+        assert page.phase_of(9, 2) is Phase.ENTERED
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("claimed", [0, 1, 2])
+def test_what_is_taken_back_cannot_be_claimed(sides: tuple[Mailbox, Mailbox], claimed: int):
+    ours, theirs = sides
+    ours.post_batch(bytes(24), 5)
+    theirs.open_journal()
+    for _ in range(claimed):
+        assert theirs.claim(7)
+        theirs.record(b"x", False)
+
+    assert ours.take_back() == (claimed, claimed)
+
+    # But for the first of all: a batch that has not begun keeps one.
+    assert [theirs.claim(7) for _ in range(2)] == [claimed == 0, False]
+
+
+def test_each_item_is_either_claimed_or_taken_back(sides: tuple[Mailbox, Mailbox]):
+    ours, theirs = sides
+    for _ in range(200):
+        ours.post_batch(bytes(24), 1000)
+        theirs.open_journal()
+        began = threading.Event()
+        claims = 0
+
+        def claim(began: threading.Event = began) -> None:
+            nonlocal claims
+            while theirs.claim(7):
+                claims += 1
+                theirs.record(b"", False)
+                began.set()
+
+        worker = threading.Thread(target=claim)
+        worker.start()
+        assert began.wait(scaled(10))
+        claimed, done = ours.take_back()
+        worker.join()
+
+        assert claims == claimed >= done >= 1
+        assert ours.standing() == (claimed, claimed)
+
+
+def test_a_journal_has_an_end(sides: tuple[Mailbox, Mailbox]):
+    ours, theirs = sides
+    ours.post_batch(bytes(24), 3)
+    theirs.open_journal()
+    theirs.claim(7)
+    assert theirs.record(bytes(60_000), False)
+    theirs.claim(7)
+
+    assert not theirs.record(bytes(6_000), False)
+
+    assert ours.standing() == (2, 1)
+    assert ours.journal(1) == [(bytes(60_000), False)]
+
+
+def test_a_journal_that_makes_no_sense_is_not_believed():
+    page = StatusPage.create()
+    try:
+        mailbox = mailbox_of(page.fd)
+        with mmap.mmap(page.fd, 0) as file:
+            file[:] = b"\xff" * len(file)
+        with pytest.raises(ValueError, match="longer than it can be"):
+            mailbox.journal(1)
+        with mmap.mmap(page.fd, 0) as file:
+            file[:] = bytes(len(file))
+        assert mailbox.journal(8192) == [(b"", False)] * 8192
+        with pytest.raises(ValueError, match="ends too early"):
+            mailbox.journal(8193)
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("items", [0, 1 << 20])
+def test_a_batch_has_items(sides: tuple[Mailbox, Mailbox], items: int):
+    with pytest.raises(ValueError, match="at least one item"):
+        sides[0].post_batch(bytes(24), items)

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from snakepit_mp.runtime.mapped import mapped
+from snakepit_mp.runtime.mapped import OneByOne
+from snakepit_mp.runtime.mapped import mapped as mapped_by
+
+
+def mapped(submit, items, size, ordered, on_error):  # type: ignore[no-untyped-def]
+    return mapped_by(lambda: OneByOne(submit, size), items, ordered, on_error)
 
 
 class Submitted:
@@ -16,9 +21,12 @@ class Submitted:
 
     def __init__(self) -> None:
         self.futures: list[Future[Any]] = []
+        self.settling = False
 
     def __call__(self, item: Any) -> Future[Any]:
         self.futures.append(Future())
+        if self.settling:
+            self.futures[-1].set_result(item)
         return self.futures[-1]
 
 
@@ -77,7 +85,24 @@ def test_an_error_of_the_iterable_itself_is_the_callers(submit: Submitted):
         yield 1
         raise KeyError("source")
 
-    with pytest.raises(KeyError, match="source"):
-        next(mapped(submit, items(), 4, True, "return"))
+    results = mapped(submit, items(), 4, True, "return")
+    submit.settling = True
 
-    assert submit.futures[0].cancelled()
+    assert next(results) == 1  # what came before it is not lost
+    with pytest.raises(KeyError, match="source"):
+        next(results)
+
+
+def test_an_item_that_cannot_be_submitted_has_its_turn_as_well():
+    def picky(item: int) -> Future[Any]:
+        if item == 2:
+            raise ValueError("two")
+        future: Future[Any] = Future()
+        future.set_result(item)
+        return future
+
+    results = mapped(picky, itertools.count(), 4, True, "skip")
+
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        next(results)

@@ -57,6 +57,7 @@ class Scene:
             learn_tools=lambda generation, tools: None,
             bury_server=lambda generation: None,
             apart=lambda action: action(),
+            untouched=lambda worker_id, incarnation: False,
         )
         self.incarnation, [theirs] = Incarnation.prepare(
             0, 1, str(folder / "w.sock"), reactor=FakeWatcher(), lane="grpc", spin=0
