@@ -24,6 +24,9 @@ class Money:
 
     __hash__ = None
 
+    def __repr__(self):  # the name of a test, the same in every process
+        return f"Money({self.amount})"
+
 
 class Tagged(str):
     __slots__ = ("tag",)
