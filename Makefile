@@ -16,6 +16,9 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL_HERE := PYTHONWARNINGS='ignore:Editable installation' \
 	$(BIN)/python $(PIP_INSTALL) --editable '.[digits]'
 PYTEST := $(BIN)/python -m pytest
+# The suites wait more than they compute. A file stays in one process, for the pools that it shares.
+PROCESSES ?= 2
+SUITE := $(PYTEST) --numprocesses $(PROCESSES) --dist loadfile
 SOURCES := pyproject.toml setup.py $(wildcard _speedups/*)
 
 ifeq ($(SWITCH),no)
@@ -78,13 +81,13 @@ docs: develop
 test: lint
 ifeq ($(SWITCH),no)
 	@echo 'SNAKEPIT_MP_BUILD_EXTENSION=no: only the pure suite runs.'
-	$(PYTEST)
+	$(SUITE)
 else
 	@if $(BIN)/python -c 'import snakepit_mp._speedups'; then \
-		SNAKEPIT_MP_IMPL=c $(PYTEST) && SNAKEPIT_MP_IMPL=python $(PYTEST) -m 'not either_twin'; \
+		SNAKEPIT_MP_IMPL=c $(SUITE) && SNAKEPIT_MP_IMPL=python $(SUITE) -m 'not either_twin'; \
 	else \
 		echo 'The compiled part could not be built here: only the pure suite runs.'; \
-		SNAKEPIT_MP_IMPL=python $(PYTEST); \
+		SNAKEPIT_MP_IMPL=python $(SUITE); \
 	fi
 endif
 	$(PYTEST) benchmarks --benchmark-disable

@@ -12,6 +12,7 @@ from apparatus import WORKERS, plain_grpc
 from peers import PEERS, Peer
 
 TASKS = 200
+ITEMS = 5000
 CALLERS = 8
 #: Seconds between two calls.
 PAUSES = {"every-ms": 0.001, "after-50-ms": 0.05}
@@ -22,7 +23,7 @@ LARGE = np.zeros(100_000_000 // 8)
 round_trip = pytest.mark.benchmark(group="execute-roundtrip")
 seldom = pytest.mark.parametrize("pause", PAUSES)
 several = pytest.mark.benchmark(group=f"throughput-{CALLERS}-threads")
-many = pytest.mark.benchmark(group=f"throughput-map-of-{TASKS}")
+many = pytest.mark.benchmark(group=f"throughput-map-of-{ITEMS}")
 large = pytest.mark.benchmark(group="payload-1-MB-each-way")
 huge = pytest.mark.benchmark(group="payload-100-MB-each-way")
 streamed = pytest.mark.benchmark(group=f"stream-of-{TASKS}-items")
@@ -104,14 +105,21 @@ def bench_peer_threads(benchmark, peer):
 @many
 @each_lane
 def bench_snakepit_mp_map(benchmark, pool):
-    assert benchmark(lambda: sum(pool.map("echo", ((n,) for n in range(TASKS))))) == sum(
-        range(TASKS)
-    )
+    run = lambda: sum(pool.map("echo", ((n,) for n in range(ITEMS))))  # noqa: E731
+    assert benchmark.pedantic(run, rounds=3, warmup_rounds=1) == sum(range(ITEMS))
+
+
+@many
+@pytest.mark.parametrize("pool", ["auto"], indirect=True)
+def bench_snakepit_mp_map_function(benchmark, pool):
+    run = lambda: sum(pool.map(abs, range(ITEMS)))  # noqa: E731
+    assert benchmark.pedantic(run, rounds=3, warmup_rounds=1) == sum(range(ITEMS))
 
 
 @many
 def bench_peer_map(benchmark, peer):
-    assert benchmark(lambda: sum(peer.map(abs, range(TASKS)))) == sum(range(TASKS))
+    run = lambda: sum(peer.map(abs, range(ITEMS)))  # noqa: E731
+    assert benchmark.pedantic(run, rounds=3, warmup_rounds=1) == sum(range(ITEMS))
 
 
 @large

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 
+from pool_batches import Batched
 from pool_parts import POISON_AFTER, QUEUE_SIZE, Call, Key, Process, Server, brain, looks_of
 
 from snakepit_mp.config import RestartPolicy
@@ -25,7 +25,6 @@ from snakepit_mp.core.events import (
     Request,
     RequestCompleted,
     RequestProgressed,
-    RequestSplit,
     RequestSubmitted,
     RestartRequested,
     SilenceOverdue,
@@ -69,10 +68,11 @@ Notice = Callable[[], Event]
 PATIENCE = 3000  # steps after which a world that behaves must have come to its end
 
 
-class World:
+class World(Batched):
     def __init__(
         self, workers: int, on_full: str, max_restarts: int, limits: WorkerLimits | None = None
     ) -> None:
+        super().__init__()
         # The second one takes the shortcut wherever it may, and must be like the first.
         self.state, self.twin = (
             brain(workers, on_full, RestartPolicy(max_restarts=max_restarts), limits)
@@ -99,8 +99,6 @@ class World:
         self.reloading = False
         self.reloading_since = 0
         self.killed: set[Key] = set()
-        self.parted_done = 0  # items that were split off from their batch, completed
-        self.parted_unwanted = 0
 
     # --- handing over ---
 
@@ -311,32 +309,6 @@ class World:
         self.calls[request.request_id] = Call(request)
         self.tell(RequestSubmitted(request))
 
-    def batches(self) -> list[int]:
-        """Those of which a worker has begun an item, and may be asked for the rest."""
-        return [
-            request_id
-            for key, request_id in self.hands.items()
-            if self.calls[request_id].request.items > 1
-            and self.processes[key].page[0] == request_id
-            and self.processes[key].page[2] in (Phase.TAKEN, Phase.ENTERED)
-        ]
-
-    def split(self, request_id: int, done: int, unwanted: int, *, late: bool = False) -> None:
-        """Leave one item to the request. ``late``: the brain has answered it in the meantime."""
-        call = self.calls[request_id]
-        spare = call.request.items - 1
-        done = min(done, spare)
-        unwanted = min(unwanted, spare - done)
-        rest = ()
-        if left := spare - done - unwanted:
-            rest = (call.request._replace(request_id=next(self.numbers), items=left),)
-            self.calls[rest[0].request_id] = Call(rest[0], admitted=not late)
-        if not late:
-            call.request = call.request._replace(items=1)
-            self.parted_done += done
-            self.parted_unwanted += unwanted
-        self.tell(RequestSplit(request_id, done, rest))
-
     def fork(self, server: Server, *, fails: bool = False) -> None:
         key = server.asked.pop(0)
         if fails:
@@ -492,25 +464,6 @@ class World:
         assert not any(process.alive for process in self.processes.values())
         assert not any(server.alive for server in self.servers.values())
         self.check_counters()
-
-    def check_counters(self) -> None:
-        counters = self.state.counters()
-        answers = [call.answers[0] for call in self.calls.values() if call.answers]
-        ended = [
-            (call.answers[0], call.request.items) for call in self.calls.values() if call.answers
-        ]
-        parted = self.parted_done + self.parted_unwanted
-        items = sum(call.request.items for call in self.calls.values())
-        assert counters.submitted == items + parted
-        completed = sum(items for answer, items in ended if answer == "completed")
-        assert counters.completed == completed + self.parted_done
-        cancelled = sum(items for answer, items in ended if isinstance(answer, CancelledError))
-        assert counters.cancelled == cancelled + self.parted_unwanted
-        timed_out = sum(items for answer, items in ended if isinstance(answer, TimeoutError))
-        assert counters.timed_out == timed_out
-        assert counters.running == len(self.hands)
-        assert counters.waiting == len(self.calls) - len(answers) - len(self.hands)
-        assert counters.restarts == sum(incarnation > 1 for _, incarnation in self.spawned)
 
 
 _PERFORM: dict[type[Instruction], Callable[..., None]] = {

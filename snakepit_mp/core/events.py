@@ -335,11 +335,15 @@ class RequestSplit(RequestEvent):
 
 @dataclass(frozen=True, slots=True)
 class RequestCompleted(RequestEvent):
-    """The worker's reply, a value or, with ``failed``, the tool's exception, is here."""
+    """The worker's reply, a value or, with ``failed``, the tool's exception, is here.
+
+    ``unwanted``: or its caller had gone before it was sent, and the worker never saw it.
+    """
 
     worker_id: int
     incarnation: int
     failed: bool = False
+    unwanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,7 +289,9 @@ class PoolState:
         if event.request_id not in self._requests.open:
             return instructions  # it was answered before its tool had ended
         self._record(event.request_id, now, failed=event.failed)
-        return instructions + self._requests.complete(event.request_id, failed=event.failed)
+        return instructions + self._requests.complete(
+            event.request_id, failed=event.failed, unwanted=event.unwanted
+        )
 
     def _release(self, event: RequestCompleted | AttemptFailed) -> list[Instruction]:
         if self._supervisor.holds(event.request_id, event.worker_id, event.incarnation):

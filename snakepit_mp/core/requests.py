@@ -128,10 +128,15 @@ class Requests:
         grant = GrantRequest(request_id, worker_id, incarnation, entry.attempt)
         return [grant, *self._leave_line(request_id)]
 
-    def complete(self, request_id: int, *, failed: bool) -> list[Instruction]:
+    def complete(
+        self, request_id: int, *, failed: bool, unwanted: bool = False
+    ) -> list[Instruction]:
         """It has its answer; usually from a worker's hand, at times while it waits again."""
         entry = self.open.pop(request_id)
         waits = entry.worker_id is None
+        if unwanted:
+            self._count(entry.request, CancelledError())
+            return self._leave_line(request_id) if waits else []
         self.completed += entry.request.items
         if self._announcer.active:
             self._announcer.publish(telemetry.RequestCompleted(*_named(entry.request), failed))

@@ -155,6 +155,7 @@ class AsyncPool(ABC):
                 self._tickets,
                 self._batches,
                 submit,
+                self._check_open,
                 shared=shared,
                 settings=settings,
                 workers=self.config.workers,

@@ -305,7 +305,7 @@ class Batches:
         then = self._take_off(waiter, batch, len(outcomes))
         waiter.batch = None
         self._calls.completed(waiter.ticket, grant)
-        settle(waiter.future, Landing(outcomes, then, each, cut))
+        _settle(waiter.future, Landing(outcomes, then, each, cut))
 
     def _take_off(self, waiter: _BatchWaiter, batch: Batch, done: int) -> tuple[PoolFuture, ...]:
         """Leave the request the last of what is ``done``, and put what is behind it in line."""
@@ -358,7 +358,7 @@ class Batches:
         waiter.ticket, waiter.future = ticket._replace(body=body, items=0), single
         self._follow(waiter, single)
         self._engine.handle(events.RequestSplit(request_id, done, requests))
-        settle(landed, Landing(outcomes, (single, *rest), each=_SLOW))
+        _settle(landed, Landing(outcomes, (single, *rest), each=_SLOW))
 
     def worker_died(self, waiter: _BatchWaiter) -> bool:
         """Leave the request what the worker had in hand; whether that was not even begun."""
@@ -394,7 +394,7 @@ class Batches:
         self._split_if_in_hand(waiter)
 
 
-def settle(future: PoolFuture, landing: Landing) -> None:
+def _settle(future: PoolFuture, landing: Landing) -> None:
     """Unless it was cancelled in this very moment."""
     if not future.done():
         future.set_result(landing)

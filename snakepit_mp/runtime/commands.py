@@ -163,6 +163,8 @@ def _alone(item: object) -> tuple[object]:
 
 def _split(args: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A mapping gives keywords, a tuple or list positionals."""
+    if type(args) is tuple:  # what is usual first, since to ask for a Mapping takes long
+        return args, {}
     if args is None:
         return (), {}
     if isinstance(args, Mapping):

@@ -346,7 +346,8 @@ class Engine:
             return  # it died in between; that event settles the request
         grant = Grant(*key, instruction.attempt, incarnation.lane)
         if waiter is None or not waiter.granted(grant):
-            self.handle(events.RequestCompleted(instruction.request_id, *key))
+            gone = waiter is None or waiter.unwanted()
+            self.handle(events.RequestCompleted(instruction.request_id, *key, unwanted=gone))
 
     def _admit_request(self, instruction: instructions.AdmitRequest) -> None:
         waiter = self._waiters.get(instruction.request_id)

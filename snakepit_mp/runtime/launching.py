@@ -51,7 +51,7 @@ class InBatches:
     """The items of one map, in batches while they are tiny.
 
     ``window``: items under way, default four batches for each worker. ``submit`` takes what can
-    only travel alone. With ``wait``, submitting blocks while the line is full.
+    only travel alone; ``check_open`` raises where no call can be made. With ``wait``, submitting blocks while the line is full.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class InBatches:
         tickets: Tickets,
         batches: Batches,
         submit: Callable[[Any], Future[Any]],
+        check_open: Callable[[], None],
         *,
         shared: Shared,
         settings: dict[str, Any],
@@ -70,6 +71,7 @@ class InBatches:
     ) -> None:
         self._commands = commands
         self._tickets = tickets
+        self._check_open = check_open
         self._batches = batches
         self._submit = submit
         self._shared = shared
@@ -118,6 +120,7 @@ class InBatches:
         except Exception as error:  # noqa: BLE001 - those before it go first
             failure = error
         if bound:
+            self._check_open()
             self._tickets.check_session(self._settings["session_id"])
             self._send(Batch(self._commands.call_of(self._shared), bound), items, futures)
         if failure is not None:

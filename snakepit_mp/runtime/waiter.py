@@ -85,6 +85,10 @@ class Waiter:
         """Take the grant; ``False`` if the request is answered already."""
         raise NotImplementedError
 
+    def unwanted(self) -> bool:
+        """Whether that is because its caller has gone."""
+        return False
+
     def admitted(self) -> None:
         """The request has a place in the line: a submitter need not wait any longer."""
         raise NotImplementedError
@@ -261,6 +265,9 @@ class FutureWaiter(Waiter):
             self.failed(error)
             return False
         return True
+
+    def unwanted(self) -> bool:
+        return self.future.cancelled()
 
     def admitted(self) -> None:
         self._admitted.set()

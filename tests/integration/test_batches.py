@@ -7,6 +7,7 @@ enough for batches of hundreds.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from collections import Counter
@@ -245,7 +246,8 @@ def test_who_listens_is_told_of_each(tiny: Pool):
 
 def test_shutdown_in_the_middle_ends_all_of_it(make_pool, ledger: str):
     pool = make_pool(Tiny)
-    results = pool.map("mark", items(ledger=ledger))
+    endless = ({"ledger": ledger, "number": number} for number in itertools.count())
+    results = pool.map("mark", endless, on_error="return")
     found = [next(results) for _ in range(AT)]
 
     pool.shutdown()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from fix_timeouts import scaled
 
-_ROUNDS = 50
+_ROUNDS = 20
 _MARK = "SNAKEPIT_MP_TEST_APPLICATION"
 _APPLICATION = Path(__file__).parent.parent / "isolated" / "busy_application.py"
 
