@@ -130,6 +130,18 @@ class ToolSpec:
             self._check(name, known.get(name) or variadic, value)
         return bound
 
+    def plain(self, arguments: object) -> dict[str, Any] | None:
+        """As `bind`, of a call that needs no more than a look: a tuple or dict with each parameter
+        once, none of which restricts its value. ``None`` for all others."""
+        usual = self._usual
+        if usual is None or usual.restricted:
+            return None
+        if type(arguments) is dict:
+            return arguments if arguments.keys() == usual.as_set else None
+        if type(arguments) is tuple and len(arguments) == len(usual.names):
+            return dict(zip(usual.names, arguments, strict=True))
+        return None
+
     def check_streaming(self, streaming: bool) -> None:
         """Raise `InvalidArguments` where a call wants a stream and the tool is none, or reverse."""
         if self.streaming and not streaming:

@@ -336,3 +336,39 @@ def test_retries_and_what_they_follow():
 def test_wrong_retries_are_refused(options, named):
     with pytest.raises(ConfigError, match=named):
         tool(**options)(lambda self: None)
+
+
+class Plain(Adapter):
+    @tool
+    def free(self, a, b=2):
+        return a
+
+    @tool
+    def strict(self, a: int):
+        return a
+
+    @tool
+    def many(self, **more):
+        return more
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "bound"),
+    [
+        ("free", (1, 2), {"a": 1, "b": 2}),
+        ("free", {"a": 1, "b": 2}, {"a": 1, "b": 2}),
+        ("free", (1,), None),
+        ("free", {"a": 1}, None),
+        ("free", {"a": 1, "c": 2}, None),
+        ("free", [1, 2], None),
+        ("free", None, None),
+        ("strict", (1,), None),
+        ("many", {"x": 1}, None),
+    ],
+)
+def test_a_plain_call_is_bound_as_any_other_or_not_at_all(name, arguments, bound):
+    spec = tools_of(Plain)[name]
+    assert spec.plain(arguments) == bound
+    if isinstance(bound, dict):
+        positional = arguments if isinstance(arguments, tuple) else ()
+        assert spec.bind(positional, arguments if not positional else {}) == bound

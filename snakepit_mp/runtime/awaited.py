@@ -70,12 +70,13 @@ async def amapped(
     """The result of each item; see `mapped`."""
     source = _iterated(items)
     flying: deque[Future[Any]] = deque()
+    told: dict[Future[Any], asyncio.Future[None]] = {}
     failure: BaseException | None = None
     launcher = launch()
     try:
         failure = await _fill(flying, launcher, source)
         while flying:
-            future = await _next_done(flying, ordered)
+            future = await _next_done(flying, told, ordered)
             values, found = outcomes(future, flying, launcher)
             for value in itertools.chain(values, given(found, on_error)):
                 yield value
@@ -131,12 +132,19 @@ async def _iterated(items: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[
             yield item
 
 
-async def _next_done(flying: deque[Future[Any]], ordered: bool) -> Future[Any]:
+async def _next_done(
+    flying: deque[Future[Any]], told: dict[Future[Any], asyncio.Future[None]], ordered: bool
+) -> Future[Any]:
+    """``told``: what is waited for already, since each wait leaves a callback with a future."""
     if ordered:
         await _settled(flying[0])
         return flying.popleft()
-    await asyncio.wait([_settled(each) for each in flying], return_when=asyncio.FIRST_COMPLETED)
-    found = next(each for each in flying if each.done())
+    for each in flying:
+        if each not in told:
+            told[each] = _settled(each)
+    await asyncio.wait(told.values(), return_when=asyncio.FIRST_COMPLETED)
+    found = next(each for each in flying if told[each].done())
+    del told[found]
     flying.remove(found)
     return found
 

@@ -331,7 +331,7 @@ class Batches:
         """Whether there is nothing left but an item in hand; else the batch is about to end."""
         if waiter.batch is None:
             return True
-        if waiter.grant is None or waiter.future.done():
+        if waiter.grant is None or (waiter.future.done() and not waiter.abandoned):
             return False
         claimed, done = _lane_of(waiter.grant).take_back()
         if claimed != done + 1:
@@ -365,9 +365,9 @@ class Batches:
         batch, grant = waiter.batch, waiter.grant
         if batch is None or grant is None:
             return False
+        waiter.grant = None  # if it stays whole, it waits for the next one
         claimed, done = _lane_of(grant).take_back()
         if done == 0 and claimed == 0:
-            waiter.grant = None
             return True  # all of it goes back
         if claimed == done == len(batch.items):
             try:
@@ -391,7 +391,10 @@ class Batches:
 
     def _abandon(self, waiter: _BatchWaiter) -> None:
         waiter.abandoned = True
-        self._split_if_in_hand(waiter)
+        if waiter.grant is None:
+            waiter.future.cancel()  # its worker has died, and it is in line again
+        else:
+            self._split_if_in_hand(waiter)
 
 
 def _settle(future: PoolFuture, landing: Landing) -> None:

@@ -154,7 +154,10 @@ class Commands:
 
 
 def _bind(spec: ToolSpec, item: object) -> dict[str, Any]:
-    return spec.bind((), item) if type(item) is dict and item else spec.bind(*_split(item))
+    bound = spec.plain(item)
+    if bound is None:
+        return spec.bind(*_split(item))
+    return bound.copy() if bound is item else bound
 
 
 def _alone(item: object) -> tuple[object]:

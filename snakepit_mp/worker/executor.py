@@ -211,6 +211,7 @@ class Executor:
                 try:
                     interrupts.armed = request_id
                     with self._only_here:
+                        interrupts.check()  # after the item that was interrupted no other runs
                         last = context.run(self._run_items, job, left, function, prepare)
                     break
                 finally:
@@ -235,7 +236,13 @@ class Executor:
         self._enter(call, job)
         if call.command is not None:
             spec, method = self._tool(call, job)
-            return call.args, method, lambda item: ((), self._bound(spec, call, (), item, job))
+            context_wanted = spec.takes_context or spec.required_variables
+
+            def bind(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+                bound = None if context_wanted else spec.plain(item)
+                return (), self._bound(spec, call, (), item, job) if bound is None else bound
+
+            return call.args, method, bind
         import cloudpickle
 
         function = cloudpickle.loads(call.function)
