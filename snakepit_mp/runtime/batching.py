@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
@@ -208,7 +209,8 @@ class Batches:
         future = self._future(BatchFuture, ticket.request_id)
         future.items = len(batch.items)
         waiter = _BatchWaiter(ticket, future, batch, self)
-        future.abandon = lambda: self._engine.watcher.call(lambda: self._abandon(waiter))
+        alive = weakref.ref(waiter)  # which holds the future, and else all results for a while
+        future.abandon = lambda: self._engine.watcher.call(lambda: self._abandon(alive()))
         self._engine.register(waiter)
         self._follow(waiter, future)
         watcher, now = self._engine.watcher, time.monotonic()
@@ -232,11 +234,15 @@ class Batches:
         )
 
     def _follow(self, waiter: _BatchWaiter, future: PoolFuture) -> None:
+        followed, followed_by = weakref.ref(waiter), weakref.ref(future)
+
         def settled() -> None:
-            if waiter.future is future:  # else the request goes on without it
-                for timer in waiter.timers:
+            place = followed()
+            # Else there is none any more, or the request goes on without this future.
+            if place is not None and place.future is followed_by():
+                for timer in place.timers:
                     timer.cancel()
-                self._engine.forget(waiter.ticket.request_id)
+                self._engine.forget(place.ticket.request_id)
 
         future.when_settled(settled)
 
@@ -389,7 +395,9 @@ class Batches:
             again = self._engine.watcher.after(_BETWEEN, lambda: self._expire(waiter, expired))
             waiter.timers.append(again)
 
-    def _abandon(self, waiter: _BatchWaiter) -> None:
+    def _abandon(self, waiter: _BatchWaiter | None) -> None:
+        if waiter is None:
+            return  # it has ended
         waiter.abandoned = True
         if waiter.grant is None:
             waiter.future.cancel()  # its worker has died, and it is in line again

@@ -7,6 +7,7 @@ enough for batches of hundreds.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -22,6 +23,7 @@ from fix_timeouts import scaled
 
 from snakepit_mp import Pool
 from snakepit_mp.errors import InvalidArguments, PoolClosed, TaskTimeout, WorkerDied
+from snakepit_mp.runtime.batching import BatchFuture
 from snakepit_mp.telemetry.events import RequestCompleted
 
 COUNT = 1500
@@ -227,6 +229,19 @@ def test_coroutines_and_forked_children(tiny: Pool):
     assert list(tiny.map("later", items(600))) == list(range(600))
     found = list(tiny.map("fork_at", items(at=AT)))
     assert found == [0 if number == AT else number for number in range(COUNT)]
+
+
+def test_results_are_let_go_at_once(tiny: Pool, ledger: str):
+    """Not by the garbage collector, which may come late: they may be large."""
+    gc.collect()
+    gc.disable()
+    try:
+        found = list(tiny.map("sleep_at", items(ledger=ledger, at=-1), timeout=3600))
+        left = [each for each in gc.get_objects() if isinstance(each, BatchFuture)]
+    finally:
+        gc.enable()
+    assert found == list(range(COUNT))
+    assert left == []
 
 
 def test_in_a_session(tiny: Pool):
