@@ -74,7 +74,7 @@ class Storm:
 
     def caller(self, number: int) -> None:
         dice = random.Random(self.seed * 1000 + number)
-        steps = [self.once, self.once, self.burst, self.again]
+        steps = [self.once, self.once, self.burst, self.mapped, self.again]
         steps += [self.hopeless, self.withdrawn, self.streamed]
         while not self.stop.is_set():
             step = dice.choice(steps)
@@ -136,6 +136,26 @@ class Storm:
                 self.plain[name] = outcome
             self.note(outcome)
         return DEADLINE
+
+    def mapped(self, dice: random.Random) -> float:
+        """So many that they travel together, each at most once; at times with an early end."""
+        names = [f"mapped-{next(self.numbers)}" for _ in range(400)]
+        wanted = dice.choice([len(names), dice.randrange(len(names))])
+        items = ({"folder": str(self.folder), "name": name, "seconds": 0.0} for name in names)
+        results = self.pool.map("mark", items, timeout=DEADLINE, on_error="return")
+        for name, result in zip(names[:wanted], results, strict=False):
+            outcome = "value" if result == name else type(result).__name__
+            if not isinstance(result, (WorkerDied, PoisonTaskError, TaskTimeout, str)):
+                self.wrong(f"{name} gave {result!r}")
+            elif isinstance(result, str) and result != name:
+                outcome = "another's value"
+            with self.lock:
+                self.plain[name] = outcome
+            self.note(outcome)
+        results.close()
+        with self.lock:
+            self.plain.update((name, "unwanted") for name in names[wanted:])
+        return 2 * DEADLINE
 
     def again(self, dice: random.Random) -> float:
         """May run again, so that the killer is not noticed."""
