@@ -19,6 +19,7 @@ PYTEST := $(BIN)/python -m pytest
 # The suites wait more than they compute. A file stays in one process, for the pools that it shares.
 PROCESSES ?= 2
 SUITE := $(PYTEST) --numprocesses $(PROCESSES) --dist loadfile
+BENCH_SMOKE := SNAKEPIT_MP_BENCH_ITEMS=200 $(PYTEST) benchmarks --benchmark-disable
 SOURCES := pyproject.toml setup.py $(wildcard _speedups/*)
 
 ifeq ($(SWITCH),no)
@@ -90,7 +91,7 @@ else
 		SNAKEPIT_MP_IMPL=python $(SUITE); \
 	fi
 endif
-	$(PYTEST) benchmarks --benchmark-disable
+	$(BENCH_SMOKE)
 
 # Mixed work under a killer, for as many seconds as SOAK says.
 SOAK ?= 600
@@ -133,7 +134,7 @@ bench: develop
 	$(BIN)/python benchmarks/report.py .benchmarks/calls.json .benchmarks/instructions.json
 
 bench-smoke: develop
-	$(PYTEST) benchmarks --benchmark-disable
+	$(BENCH_SMOKE)
 
 # Building
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ from apparatus import WORKERS, plain_grpc
 from peers import PEERS, Peer
 
 TASKS = 200
-ITEMS = 5000
+#: Of a map. What chunks needs some to show it; a run that only looks whether all works does not.
+ITEMS = int(os.environ.get("SNAKEPIT_MP_BENCH_ITEMS", "5000"))
 CALLERS = 8
 #: Seconds between two calls.
 PAUSES = {"every-ms": 0.001, "after-50-ms": 0.05}

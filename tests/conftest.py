@@ -33,6 +33,7 @@ EITHER_TWIN = (
             "affinity",
             "asyncio",
             "awkward_moments",
+            "batches",
             "breaker",
             "diagnosis",
             "ends",
