@@ -67,6 +67,12 @@ class Batch(NamedTuple):
     def after(self, done: int) -> Batch:
         return Batch(self.call, self.items[done:])
 
+    @classmethod
+    def of(cls, call: Call, body: envelope.Outbound, *, allow_pickle: bool) -> Batch:
+        """What is in such a body: the items as they were, whatever became of the caller's."""
+        data = envelope.frame(Kind.BATCH, 0, 0, envelope.whole(body))
+        return cls(call, list(envelope.decode_call(data, allow_pickle=allow_pickle).args))
+
     def _with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         call = self.call
         return Call(
@@ -157,9 +163,11 @@ class BatchFuture(PoolFuture):
 class _BatchWaiter(FutureWaiter):
     """The place of a batch and, once it was split, of the item that keeps the request."""
 
-    def __init__(self, ticket: Ticket, future: PoolFuture, batch: Batch, batches: Batches) -> None:
+    def __init__(self, ticket: Ticket, future: PoolFuture, call: Call, batches: Batches) -> None:
         super().__init__(ticket, future, batches.replied)
-        self.batch: Batch | None = batch
+        self.call = call
+        #: How many items it has; 0 once it was split, or has landed.
+        self.items = ticket.items
         self.grant: Grant | None = None
         self.split_from: Grant | None = None  # the grant under which it was one
         self.abandoned = False
@@ -167,20 +175,17 @@ class _BatchWaiter(FutureWaiter):
         self._batches = batches
 
     def granted(self, grant: Grant) -> bool:
-        batch = self.batch
-        if batch is None:
+        if not self.items:
             return super().granted(grant)
         if self.future.done():
             return False
         assert isinstance(grant.lane, MailboxLane)  # its pool has no other
         self.future._started = True
         self.grant = grant
-        if len(batch.items) > 1:
+        if self.items > 1:
             self._batches.watch(self, grant)
         frame = envelope.whole(self.ticket.frame(grant.attempt))
-        grant.lane.begin_batch(
-            frame, len(batch.items), lambda reply: self._on_reply(self, grant, reply)
-        )
+        grant.lane.begin_batch(frame, self.items, lambda reply: self._on_reply(self, grant, reply))
         return True
 
     def worker_died(self) -> bool:
@@ -198,17 +203,17 @@ class Batches:
 
     def submit(self, batch: Batch, ticket: Ticket, *, wait: bool = True) -> BatchFuture:
         """Put it in line; with ``wait``, block while the line is full."""
-        waiter, future = self._place(batch, ticket)
+        waiter, future = self._place(batch.call, ticket)
         self._engine.handle(submitted(ticket))
         if wait:
             waiter.wait_admitted()
         return future
 
-    def _place(self, batch: Batch, ticket: Ticket) -> tuple[_BatchWaiter, BatchFuture]:
+    def _place(self, call: Call, ticket: Ticket) -> tuple[_BatchWaiter, BatchFuture]:
         """Registered, its clocks running."""
         future = self._future(BatchFuture, ticket.request_id)
-        future.items = len(batch.items)
-        waiter = _BatchWaiter(ticket, future, batch, self)
+        future.items = ticket.items
+        waiter = _BatchWaiter(ticket, future, call, self)
         alive = weakref.ref(waiter)  # which holds the future, and else all results for a while
         future.abandon = lambda: self._engine.watcher.call(lambda: self._abandon(alive()))
         self._engine.register(waiter)
@@ -260,16 +265,15 @@ class Batches:
     def replied(self, waiter: FutureWaiter, grant: Grant, reply: Frame | LaneBroken) -> None:
         """The worker is through with the batch, or with what a split has left of it."""
         assert isinstance(waiter, _BatchWaiter)
-        of_batch = waiter.batch is not None or waiter.split_from is grant
+        of_batch = waiter.items > 0 or waiter.split_from is grant
         if isinstance(reply, LaneBroken) or not of_batch:
             self._calls.replied(waiter, grant, reply)
             return
         try:
-            if waiter.batch is None:
-                reply = self._of_the_last(waiter.ticket, grant, reply)
-            else:
-                self._land(waiter, waiter.batch, grant, reply)
+            if waiter.items:
+                self._land(waiter, grant, reply)
                 return
+            reply = self._of_the_last(waiter.ticket, grant, reply)
         except (CodecError, ValueError, TypeError) as error:
             logger.error("worker %d sent what is no reply: %s", grant.worker_id, error)
             self._calls.broke(waiter.ticket, grant)
@@ -286,10 +290,10 @@ class Batches:
         data, failed = _lane_of(grant).journal(done)[-1]
         return data if failed else envelope.frame(Kind.VALUE, ticket.request_id, 0, data)
 
-    def _land(self, waiter: _BatchWaiter, batch: Batch, grant: Grant, reply: Frame) -> None:
+    def _land(self, waiter: _BatchWaiter, grant: Grant, reply: Frame) -> None:
         kind = envelope.header_of(reply).kind
         claimed, done = _lane_of(grant).standing()
-        if not done <= claimed <= len(batch.items):
+        if not done <= claimed <= waiter.items:
             raise ValueError("the worker claims what is not there")
         outcomes: list[tuple[Frame, bool]] = list(_lane_of(grant).journal(done))
         each, cut = None, False
@@ -299,7 +303,7 @@ class Batches:
                 raise ValueError("a batch has ended and not all that was claimed is done")
             each = busy / done / 1e9
         elif claimed == 0 and kind is Kind.ERROR:  # something is wrong with all of them
-            outcomes = [(reply, True)] * len(batch.items)
+            outcomes = [(reply, True)] * waiter.items
         elif claimed == done + 1 and kind in (Kind.VALUE, Kind.ERROR):  # too long for the journal
             failed = kind is Kind.ERROR
             outcomes.append(
@@ -308,59 +312,78 @@ class Batches:
             cut = True
         else:
             raise ValueError("a batch has ended in the middle of an item")
-        then = self._take_off(waiter, batch, len(outcomes))
-        waiter.batch = None
+        then = self._take_off(waiter, len(outcomes))
+        waiter.items = 0
         self._calls.completed(waiter.ticket, grant)
         _settle(waiter.future, Landing(outcomes, then, each, cut))
 
-    def _take_off(self, waiter: _BatchWaiter, batch: Batch, done: int) -> tuple[PoolFuture, ...]:
+    def _take_off(self, waiter: _BatchWaiter, done: int) -> tuple[PoolFuture, ...]:
         """Leave the request the last of what is ``done``, and put what is behind it in line."""
-        if done == len(batch.items):
+        if done == waiter.items:
             return ()
-        rest, requests = self._rest(waiter, batch, done)
+        rest, requests = self._rest(waiter, self._unpacked(waiter), done)
         self._engine.handle(events.RequestSplit(waiter.ticket.request_id, done - 1, requests))
         return rest
 
+    def _unpacked(self, waiter: _BatchWaiter) -> Batch | CodecError:
+        """Its items, read back; or why they cannot be, which may be for code of the user's."""
+        try:
+            return Batch.of(waiter.call, waiter.ticket.body, allow_pickle=self._allow_pickle)
+        except Exception as error:  # noqa: BLE001 - and that must not end the watcher
+            return _undecodable(error)
+
     def _rest(
-        self, waiter: _BatchWaiter, batch: Batch, done: int
+        self, waiter: _BatchWaiter, batch: Batch | CodecError, done: int
     ) -> tuple[tuple[PoolFuture, ...], tuple[events.Request, ...]]:
         """The items from there on, as a batch that is registered and not yet in line."""
-        if waiter.abandoned or done == len(batch.items):
+        left = waiter.items - done
+        if waiter.abandoned or not left:
             return (), ()
-        rest = batch.after(done)
-        body = rest.body(allow_pickle=self._allow_pickle)
-        ticket = self._tickets.anew(waiter.ticket, body, len(rest.items))
-        _, future = self._place(rest, ticket)
+        try:
+            if isinstance(batch, CodecError):
+                raise batch
+            rest = batch.after(done)
+            body = rest.body(allow_pickle=self._allow_pickle)
+        except Exception as error:  # noqa: BLE001 - as in `_unpacked`
+            lost = self._future(BatchFuture, waiter.ticket.request_id)
+            lost.items = left
+            lost.set_exception(error)
+            return (lost,), ()
+        ticket = self._tickets.anew(waiter.ticket, body, left)
+        _, future = self._place(rest.call, ticket)
         return (future,), (ticket.request(),)
 
     def _split_if_in_hand(self, waiter: _BatchWaiter) -> bool:
         """Whether there is nothing left but an item in hand; else the batch is about to end."""
-        if waiter.batch is None:
+        if not waiter.items:
             return True
         if waiter.grant is None or (waiter.future.done() and not waiter.abandoned):
             return False
         claimed, done = _lane_of(waiter.grant).take_back()
         if claimed != done + 1:
             return False
-        self._split(waiter, waiter.batch, waiter.grant, done)
-        return waiter.batch is None
+        self._split(waiter, waiter.grant, done)
+        return not waiter.items
 
-    def _split(self, waiter: _BatchWaiter, batch: Batch, grant: Grant, done: int) -> None:
+    def _split(self, waiter: _BatchWaiter, grant: Grant, done: int) -> None:
         """The first are done; leave the next one alone with the request."""
-        if done >= len(batch.items):
+        if done >= waiter.items:
             return  # nonsense, of which the reply will tell more
+        batch = self._unpacked(waiter)
         try:
+            if isinstance(batch, CodecError):
+                raise batch
             outcomes: list[tuple[Frame, bool]] = list(_lane_of(grant).journal(done))
-        except ValueError as error:
-            logger.error("worker %d left nonsense: %s", grant.worker_id, error)
+            body = batch.single(done, allow_pickle=self._allow_pickle)
+        except Exception as error:  # noqa: BLE001 - as in `_unpacked`
+            logger.error("a batch of worker %d cannot be split: %s", grant.worker_id, error)
             return  # so all of it is to be judged by what the worker noted
         ticket, landed = waiter.ticket, waiter.future
         request_id = ticket.request_id
-        body = batch.single(done, allow_pickle=self._allow_pickle)
         single = self._future(PoolFuture, request_id)
         single._started = True
         rest, requests = self._rest(waiter, batch, done + 1)
-        waiter.batch, waiter.split_from = None, grant
+        waiter.items, waiter.split_from = 0, grant
         waiter.ticket, waiter.future = ticket._replace(body=body, items=0), single
         self._follow(waiter, single)
         self._engine.handle(events.RequestSplit(request_id, done, requests))
@@ -368,24 +391,24 @@ class Batches:
 
     def worker_died(self, waiter: _BatchWaiter) -> bool:
         """Leave the request what the worker had in hand; whether that was not even begun."""
-        batch, grant = waiter.batch, waiter.grant
-        if batch is None or grant is None:
+        grant, items = waiter.grant, waiter.items
+        if not items or grant is None:
             return False
         waiter.grant = None  # if it stays whole, it waits for the next one
         claimed, done = _lane_of(grant).take_back()
         if done == 0 and claimed == 0:
             return True  # all of it goes back
-        if claimed == done == len(batch.items):
+        if claimed == done == items:
             try:
                 self._land(
-                    waiter, batch, grant, envelope.encode_batched(waiter.ticket.request_id, done, 0)
+                    waiter, grant, envelope.encode_batched(waiter.ticket.request_id, done, 0)
                 )
             except ValueError as error:
                 logger.error("worker %d left nonsense: %s", grant.worker_id, error)
             return False
         if claimed - done in (0, 1):
-            self._split(waiter, batch, grant, done)
-        return waiter.batch is None and claimed == done
+            self._split(waiter, grant, done)
+        return not waiter.items and claimed == done
 
     def _expire(self, waiter: _BatchWaiter, expired: events.Event) -> None:
         """Its time is up: in line that of all, else that of the item in hand."""
