@@ -60,11 +60,6 @@ class Tiny(Adapter):
         return number
 
     @tool
-    def unbox_at(self, ledger: str, number: int, at: int, fifo: str, box: list[int]) -> int:
-        self.wait_at(ledger, number, at, fifo)
-        return box[0]
-
-    @tool
     def sleep_at(self, ledger: str, number: int, at: int) -> int:
         _enter(ledger, number)
         if number == at:

@@ -85,25 +85,6 @@ def test_only_the_item_in_hand_is_run_again(tiny: Pool, ledger: str, tmp_path: P
     assert tiny.stats().rerun == 1
 
 
-def test_what_is_given_back_is_what_was_submitted(tiny: Pool, ledger: str, gate):
-    """Whatever became of the caller's objects in the meantime."""
-    lists: list[list[Any]] = []
-
-    def some() -> Iterator[dict[str, Any]]:
-        for item in items(fifo=gate.fifo, at=AT):
-            lists.append([item["number"]])
-            yield {**item, "ledger": ledger, "box": lists[-1]}
-
-    results = tiny.map("unbox_at", some(), ordered=False, window=COUNT)
-    found = [next(results)]
-    for box in lists:
-        box[0] = object()  # nothing that could be sent again
-    found += [next(results) for _ in range(COUNT - 2)]
-    gate.open()
-
-    assert sorted([*found, *results]) == list(range(COUNT))
-
-
 def test_kills_at_any_moment_lose_nothing_and_double_nothing(tiny: Pool, ledger: str):
     found = []
     kills = 0
