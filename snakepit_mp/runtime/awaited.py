@@ -86,13 +86,20 @@ async def amapped(
             raise failure
     except asyncio.CancelledError:
         for future in reversed(flying):  # from the end, so that none of them is begun
-            if isinstance(future, BatchFuture):
-                future.abandon()
-            future.cancel()
+            _cancel(future)
         raise
     finally:
         del failure  # its traceback keeps this frame
         withdraw(flying)
+
+
+def _cancel(future: Future[Any]) -> None:
+    """With all that was split off from it, seen or not."""
+    if isinstance(future, BatchFuture):
+        future.abandon()
+    if not future.cancel() and isinstance(future, BatchFuture):
+        for each in reversed(future.split_off()):
+            _cancel(each)
 
 
 async def _fill(

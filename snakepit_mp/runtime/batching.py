@@ -159,6 +159,11 @@ class BatchFuture(PoolFuture):
         """Waits for it; why all of its items failed, if they did."""
         return Future.exception(self)
 
+    def split_off(self) -> tuple[PoolFuture, ...]:
+        """What has been split off from it by now; does not wait."""
+        landed = self.done() and not self.cancelled() and self.failure() is None
+        return self.landing().then if landed else ()
+
 
 class _BatchWaiter(FutureWaiter):
     """The place of a batch and, once it was split, of the item that keeps the request."""
@@ -214,8 +219,9 @@ class Batches:
         future = self._future(BatchFuture, ticket.request_id)
         future.items = ticket.items
         waiter = _BatchWaiter(ticket, future, call, self)
-        alive = weakref.ref(waiter)  # which holds the future, and else all results for a while
-        future.abandon = lambda: self._engine.watcher.call(lambda: self._abandon(alive()))
+        # Weakly: else they would hold each other, and all results, for a while.
+        alive, itself = weakref.ref(waiter), weakref.ref(future)
+        future.abandon = lambda: self._engine.watcher.call(lambda: self._abandon(alive(), itself()))
         self._engine.register(waiter)
         self._follow(waiter, future)
         watcher, now = self._engine.watcher, time.monotonic()
@@ -418,20 +424,28 @@ class Batches:
             again = self._engine.watcher.after(_BETWEEN, lambda: self._expire(waiter, expired))
             waiter.timers.append(again)
 
-    def _abandon(self, waiter: _BatchWaiter | None) -> None:
-        if waiter is None:
-            return  # it has ended
-        waiter.abandoned = True
-        if waiter.grant is None:
-            waiter.future.cancel()  # its worker has died, and it is in line again
-        else:
-            self._split_if_in_hand(waiter)
+    def _abandon(self, waiter: _BatchWaiter | None, future: BatchFuture | None) -> None:
+        if waiter is not None and waiter.items:
+            waiter.abandoned = True
+            if waiter.grant is None:
+                waiter.future.cancel()  # its worker has died, and it is in line again
+            else:
+                self._split_if_in_hand(waiter)
+        for each in () if future is None else future.split_off():
+            if isinstance(each, BatchFuture) and (each.running() or each.done()):
+                each.abandon()
+            elif not each.running():
+                each.cancel()
 
 
 def _settle(future: PoolFuture, landing: Landing) -> None:
-    """Unless it was cancelled in this very moment."""
+    """Unless it was cancelled meanwhile, and with it what is split off only now."""
     if not future.done():
         future.set_result(landing)
+        return
+    for each in landing.then:
+        if isinstance(each, BatchFuture):  # the request of the other is cancelled by its number
+            each.cancel()
 
 
 def _lane_of(grant: Grant) -> MailboxLane:

@@ -125,10 +125,10 @@ def outcomes(
 def withdraw(flying: Iterable[Future[Any]]) -> None:
     """Nobody wants these any more; what runs goes on, since to stop it would cost its worker."""
     for future in flying:
-        if not future.running():
-            future.cancel()
-        elif isinstance(future, BatchFuture):
+        if isinstance(future, BatchFuture) and (future.running() or future.done()):
             future.abandon()
+        elif not future.running():
+            future.cancel()
 
 
 def _fill(

@@ -299,6 +299,23 @@ def test_cancelling_the_task_withdraws_what_waits(tiny: Pool, ledger: str, gate)
     assert max(entered(ledger).values()) == 1
 
 
+def test_an_end_between_a_split_and_its_landing(tiny: Pool, ledger: str, gate):
+    """What is split off while nobody looks is withdrawn as well."""
+    results = tiny.map("wait_at", items(ledger=ledger, at=AT, fifo=gate.fifo), window=COUNT)
+    found = next(results)
+    while AT not in entered(ledger):
+        found = next(results)
+    until(lambda: AT + 1 in entered(ledger))  # the batch was split; nobody has asked for that
+    results.close()
+    gate.open()
+
+    tiny.drain(scaled(10))
+    assert found < AT
+    counters = tiny.stats()
+    assert counters.submitted == counters.completed + counters.cancelled
+    assert entered(ledger).total() == counters.completed
+
+
 async def _drain(found: Any) -> None:
     async for _ in found:
         pass
