@@ -207,8 +207,12 @@ def bench_recycling_multiprocessing_pool(benchmark, every):
 @pytest.mark.parametrize("kills", ["none", "one a second"])
 @pytest.mark.benchmark(group="work while a worker a second is killed")
 def bench_throughput_pebble(benchmark, kills):
-    """Its killed tasks fail and are asked for again, as ours are by themselves."""
+    """Its killed tasks fail and are asked for again, as ours are by themselves. A worker killed
+    while it holds the lock of pebble's channel stops that pool for its sixty seconds of waiting, and
+    then breaks it: no row then, and not risked where nothing is measured."""
     pebble = pytest.importorskip("pebble")
+    if kills != "none" and benchmark.disabled:
+        pytest.skip("a kill at the wrong moment stops pebble for a minute")
     with pebble.ProcessPool(WORKERS, context=CONTEXT) as pool:
         futures: Callable[[int], list[Any]] = lambda n: [pool.schedule(nap) for _ in range(n)]  # noqa: E731
         pids = lambda: [child.pid for child in multiprocessing.active_children()]  # noqa: E731
@@ -227,7 +231,10 @@ def bench_throughput_pebble(benchmark, kills):
                     due += 1.0
                     os.kill(pids()[0], signal.SIGKILL)
 
-        benchmark.pedantic(work, rounds=2, iterations=1)
+        try:
+            benchmark.pedantic(work, rounds=2, iterations=1)
+        except BrokenProcessPool as broken:
+            pytest.skip(f"pebble's pool did not survive the kills: {broken}")
 
 
 @pytest.mark.parametrize("every", [None, EVERY])
