@@ -14,12 +14,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 __all__ = [
     "CONTEXT",
     "ParameterSpec",
+    "bind_arguments",
     "read_parameters",
     "signature_of",
     "text_of_annotation",
@@ -126,7 +127,7 @@ def with_context(
     tool: positional arguments are for the other parameters. But a caller may pass a ``ctx``
     of their own, by keyword or with positional arguments that fit in no other way.
     """
-    if CONTEXT in kwargs or not _is_function(function):
+    if CONTEXT in kwargs or _speaks_of_none(function) or not _is_function(function):
         return args, kwargs
     signature = signature_of(function)
     kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
@@ -139,6 +140,55 @@ def with_context(
         filled = (*args[:index], make(), *args[index:]), kwargs
     passed = _fit(signature, args, kwargs) and not _fit(signature, *filled)
     return (args, kwargs) if passed else filled
+
+
+def bind_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Raise `TypeError` if the function cannot be called so, as far as its signature tells; some
+    builtins have none. What the pool gives it is not missed."""
+    if _takes(function, args, kwargs):
+        return
+    try:
+        signature = _known_signature(function)
+    except (TypeError, ValueError):
+        return  # the call itself will tell
+    args, kwargs = with_context(function, args, kwargs, lambda: None)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{signature}: {error}") from None
+
+
+def _takes(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a look at its code tells that it can be called so: a signature takes far longer."""
+    if kwargs or not _speaks_of_none(function):
+        return False
+    code: types.CodeType = function.__code__
+    optional = len(function.__defaults__ or ())
+    most = code.co_argcount
+    return not code.co_kwonlyargcount and most - optional <= len(args) <= most
+
+
+def _speaks_of_none(function: Callable[..., Any]) -> bool:
+    """Whether it is plainly a function that is given no context; ``False`` says nothing."""
+    return (
+        type(function) is types.FunctionType
+        and not function.__dict__  # no wrapper, whose signature may be another's
+        and CONTEXT not in function.__code__.co_varnames
+    )
+
+
+def _known_signature(function: Callable[..., Any]) -> inspect.Signature:
+    if type(function) is types.BuiltinFunctionType and type(function.__self__) is types.ModuleType:
+        return _signature_of_builtin(function)
+    return inspect.signature(function)
+
+
+@lru_cache(maxsize=256)
+def _signature_of_builtin(function: Callable[..., Any]) -> inspect.Signature:
+    """It is read from text, each time, and never changes."""
+    return inspect.signature(function)
 
 
 def _is_function(function: Callable[..., Any]) -> bool:

@@ -6,13 +6,15 @@ import decimal
 import fractions
 import functools
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from snakepit_mp.parameters import ParameterSpec, read_parameters, with_context
+from snakepit_mp.parameters import ParameterSpec, bind_arguments, read_parameters, with_context
 
 if TYPE_CHECKING:
     from decimal import Decimal as Unknown
@@ -185,3 +187,68 @@ def test_the_pool_gives_ctx_and_positional_arguments_are_for_the_others(
 )
 def test_arguments_that_need_no_ctx_stay_as_they_are(function, args, kwargs) -> None:
     assert with_context(function, args, kwargs, lambda: "CTX") == (args, kwargs)
+
+
+# -- what can be called so --------------------------------------------------------------------
+
+
+def local_ctx(n):
+    ctx = n + 1
+    return ctx * 2
+
+
+def annotated(n):
+    return n
+
+
+annotated.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("args", [(), (1,), (1, 2), (1, 2, 3)])
+@pytest.mark.parametrize("kwargs", [{}, {"n": 1}, {"unknown": 1}])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: None,
+        lambda n: None,
+        lambda m, n=0: None,
+        lambda n, /, m=1: None,
+        lambda *rest: None,
+        lambda m, *, n=1: None,
+        lambda *, n: None,
+        lambda **rest: None,
+        local_ctx,
+        wrapped,
+        annotated,
+        Holder().method,
+        functools.partial(lambda m, n: None, 1),
+        abs,
+        divmod,
+        dict,
+        type("Made", (), {"__init__": lambda self, n: None}),
+    ],
+)
+def test_a_quick_look_at_a_function_tells_what_its_signature_tells(function, args, kwargs) -> None:
+    full, named = with_context(function, args, kwargs, lambda: None)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # as of `dict`
+        fits = True
+    else:
+        try:
+            signature.bind(*full, **named)
+        except TypeError:
+            fits = False
+        else:
+            fits = True
+    if fits:
+        bind_arguments(function, args, kwargs)
+    else:
+        with pytest.raises(TypeError, match=re.escape(str(signature))):
+            bind_arguments(function, args, kwargs)
+
+
+def test_the_signature_of_a_builtin_is_read_once() -> None:
+    bind_arguments(divmod, (1, 2), {})
+    with mock.patch("inspect.signature", side_effect=AssertionError):
+        bind_arguments(divmod, (1, 2), {})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from ..adapter import ToolSpec, tool_name_of
 from ..errors import InvalidArguments, TaskTimeout, ToolNotFound, WorkerStartError
 from ..lanes.context import ContextVariables
 from ..lanes.envelope import Call, Outbound, encode_call, encode_function
-from ..parameters import with_context
+from ..parameters import bind_arguments
 from ..telemetry.trace import current_trace
 from .engine import Engine
 
@@ -186,12 +185,7 @@ def _check_signature(
     function: Callable[..., Any], positional: tuple[Any, ...], keywords: dict[str, Any]
 ) -> None:
     try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # some builtins have none; the call itself will tell
-    try:
-        args, kwargs = with_context(function, positional, keywords, lambda: None)
-        signature.bind(*args, **kwargs)
+        bind_arguments(function, positional, keywords)
     except TypeError as error:
         name = getattr(function, "__qualname__", repr(function))
-        raise InvalidArguments(f"{name}{signature}: {error}") from None
+        raise InvalidArguments(f"{name}{error}") from None
