@@ -1,13 +1,14 @@
-"""What `pool_world.World` knows of batches: how they are split, and what there is to be counted."""
+"""What `pool_world.World` knows of batches: what goes ahead, how they are split, what counts."""
 
 from __future__ import annotations
 
 import itertools
 from concurrent.futures import CancelledError
 
-from pool_parts import Call, Key, Process
+from pool_parts import AHEAD, ROOM, Call, Key, Process
 
 from snakepit_mp.core.events import Event, Phase, RequestSplit
+from snakepit_mp.core.instructions import FailRequest, GrantRequest, Instruction
 from snakepit_mp.core.pool_state import PoolState
 
 __all__ = ["Batched"]
@@ -24,6 +25,9 @@ class Batched:
     def __init__(self) -> None:
         self.parted_done = 0  # items that were split off from their batch, completed
         self.parted_unwanted = 0
+        self.uncounted = 0  # items that were split off when all of them had been counted
+        self.fetched: dict[int, list[Call]] = {}  # what went ahead with a request that is open
+        self.most_fetched = 0
 
     def tell(self, event: Event) -> None:
         raise NotImplementedError
@@ -38,21 +42,58 @@ class Batched:
             and self.processes[key].page[2] in (Phase.TAKEN, Phase.ENTERED)
         ]
 
+    def go_ahead(self, one: GrantRequest) -> None:
+        """Those are items of the request from here on."""
+        if not one.ahead:
+            return
+        first, others = self.calls[one.request_id], [self.calls.pop(each) for each in one.ahead]
+        kin = first.request.kin
+        together = [first, *others]
+        assert kin is not None
+        assert len(together) <= AHEAD[kin]
+        assert sum(call.request.weight for call in together) <= ROOM
+        for call in together:
+            assert call.open
+            assert call.admitted
+            assert call.request.kin == kin
+            assert call.entered == call.deaths == call.other_deaths == 0
+        self.fetched[one.request_id] = others
+        self.most_fetched = max(self.most_fetched, len(together))
+        first.request = first.request._replace(items=len(together))
+
+    def come_back(self, request_id: int | None, instructions: list[Instruction]) -> None:
+        """Its worker has died: what went ahead is what it was, unless all of it has failed."""
+        failed = {one.request_id for one in instructions if isinstance(one, FailRequest)}
+        if request_id in self.fetched:
+            assert request_id is not None
+            others = {call.request.request_id for call in self.fetched[request_id]}
+            if request_id in failed and not others & failed:
+                return
+            self.calls[request_id].request = self.calls[request_id].request._replace(items=1)
+            for call in self.fetched.pop(request_id):
+                self.calls[call.request.request_id] = call
+
     def split(self, request_id: int, done: int, unwanted: int, *, late: bool = False) -> None:
         """Leave one item to the request. ``late``: the brain has answered it in the meantime."""
         call = self.calls[request_id]
         spare = call.request.items - 1
         done = min(done, spare)
         unwanted = min(unwanted, spare - done)
-        rest = ()
-        if left := spare - done - unwanted:
-            rest = (call.request._replace(request_id=next(self.numbers), items=left),)
+        left = spare - done - unwanted
+        rest = [call.request._replace(request_id=next(self.numbers), items=left)] if left else []
+        if request_id in self.fetched:
+            back = self.fetched.pop(request_id)[done + unwanted :]
+            rest = [each.request for each in back]
+            self.calls |= {each.request.request_id: each for each in back}
+        elif left:
             self.calls[rest[0].request_id] = Call(rest[0], admitted=not late)
-        if not late:
+        if late:
+            self.uncounted += left
+        else:
             call.request = call.request._replace(items=1)
             self.parted_done += done
             self.parted_unwanted += unwanted
-        self.tell(RequestSplit(request_id, done, rest))
+        self.tell(RequestSplit(request_id, done, tuple(rest)))
 
     def check_counters(self) -> None:
         counters = self.state.counters()
@@ -62,11 +103,11 @@ class Batched:
         ]
         parted = self.parted_done + self.parted_unwanted
         items = sum(call.request.items for call in self.calls.values())
-        assert counters.submitted == items + parted
+        assert counters.submitted == items + parted - self.uncounted
         completed = sum(items for answer, items in ended if answer == "completed")
         assert counters.completed == completed + self.parted_done
         cancelled = sum(items for answer, items in ended if isinstance(answer, CancelledError))
-        assert counters.cancelled == cancelled + self.parted_unwanted
+        assert counters.cancelled == cancelled + self.parted_unwanted - self.uncounted
         timed_out = sum(items for answer, items in ended if isinstance(answer, TimeoutError))
         assert counters.timed_out == timed_out
         assert counters.running == len(self.hands)

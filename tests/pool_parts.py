@@ -8,10 +8,13 @@ from snakepit_mp.config import RestartPolicy
 from snakepit_mp.core.events import Phase, Request
 from snakepit_mp.core.pool_state import PoolState
 from snakepit_mp.core.recycling import WorkerLimits
+from snakepit_mp.core.requests import Prefetch
 
 Key = tuple[int, int]
 
-QUEUE_SIZE = 2
+QUEUE_SIZE = 3
+#: How many go together of each kin, whose weight is 10 or 40, and the room for them.
+AHEAD, ROOM = {b"a": 4, b"b": 2}, 60
 POISON_AFTER = 3
 
 
@@ -29,6 +32,7 @@ def brain(
         grace=5.0,
         jitter=lambda: 0.5,
         limits=limits,
+        prefetch=Prefetch(AHEAD.__getitem__, ROOM),
     )
 
 
@@ -88,7 +92,8 @@ def looks_of(state: PoolState) -> tuple[object, ...]:
         list(idle._fresh),
         list(idle._warm),
         list(idle._last_worker.items()),
-        [(slot.state, slot.current, slot.given_up) for slot in supervisor.slots],
+        # By its text: causes are equal to themselves only.
+        [(slot.state, repr(slot.current), slot.given_up) for slot in supervisor.slots],
         (recycling.leaving, recycling.wanted, recycling.recycled, recycling.spare.worker_id),
         state.fork_servers(),
     )

@@ -117,7 +117,9 @@ class World(Batched):
         if isinstance(event, WorkerForked):
             self.known.add((event.worker_id, event.incarnation))
         if isinstance(event, WorkerExited):
-            self._exit_told((event.worker_id, event.incarnation), orphan)
+            key = event.worker_id, event.incarnation
+            self.come_back(self.hands.get(key), instructions)
+            self._exit_told(key, orphan)
         for instruction in instructions:
             _PERFORM[type(instruction)](self, instruction)
         self._check_bound(instructions)
@@ -170,6 +172,7 @@ class World(Batched):
         call = self.calls[request_id]
         assert call.open, f"request {request_id} is answered twice: {call.answers}, {answer}"
         call.answers.append(answer)
+        self.fetched.pop(request_id, None)
         for key in [key for key, held in self.hands.items() if held == request_id]:
             del self.hands[key]
 
@@ -253,6 +256,7 @@ class World(Batched):
         assert call.entered == 0 or not call.progressed
         assert call.request.idempotent or call.entered <= call.request.retries
         assert one.attempt == call.entered + 1
+        self.go_ahead(one)
         self.hands[key] = one.request_id
         self.grants[key] = self.grants.get(key, 0) + 1
         assert self.limits.tasks is None or self.grants[key] <= self.limits.tasks
@@ -305,6 +309,10 @@ class World(Batched):
     def submit(self, **facts: object) -> None:
         if facts.get("streaming") or facts.get("retries"):
             facts["items"] = 1
+        if facts.get("kin") is not None:
+            usual = {"items": 1, "retries": 0, "streaming": False, "affinity": "hint"}
+            weight = 40 if next(self.numbers) % 5 == 0 else 10
+            facts |= {**usual, "weight": weight, "idempotent": facts["kin"] == b"a"}
         request = Request(next(self.numbers), **facts)  # type: ignore[arg-type]
         self.calls[request.request_id] = Call(request)
         self.tell(RequestSubmitted(request))
@@ -459,6 +467,7 @@ class World(Batched):
             self.behave()
         assert self.stopped == 1, "the pool did not come to its end"
         assert not self.reloading, "nobody was told what came of the reload"
+        assert not self.fetched
         for call in self.calls.values():
             assert len(call.answers) == 1, f"request {call.request} has no answer"
         assert not any(process.alive for process in self.processes.values())

@@ -14,7 +14,9 @@ it keeps its place, gets that worker before anybody else, and holds up nobody.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 __all__ = ["IdleWorkers", "Line"]
@@ -96,6 +98,16 @@ class Line:
 
     def first(self) -> int | None:
         return next(iter(self._admitted), None)
+
+    @property
+    def admissible(self) -> int:
+        """How many wait for whichever worker comes first."""
+        return len(self._admitted)
+
+    def behind(self, request_id: int, most: int) -> Iterator[int]:
+        """Those that follow the first in line, at most so many."""
+        assert self.first() == request_id
+        return itertools.islice(self._admitted, 1, 1 + max(0, most))
 
     def leave(self, request_id: int) -> list[int]:
         """Leave; those who have a place now because of it."""

@@ -77,7 +77,9 @@ class Request(NamedTuple):
     attempt begins after it. ``affinity``: whether it insists on the worker that served its
     session last, and waits for that (``strict_queue``) or fails (``strict_fail_fast``).
     ``tool``: its name, ``None`` for a function. ``items``: how many calls it stands for, which
-    a worker runs one after the other (a batch); it is not to be retried then.
+    a worker runs one after the other (a batch); it is not to be retried then. ``kin``: those in
+    which this is the same may be given to a worker together, if they come one after the other;
+    ``weight``: bytes of the room that there is for them.
     """
 
     request_id: int
@@ -89,6 +91,8 @@ class Request(NamedTuple):
     affinity: str = "hint"
     tool: str | None = None
     items: int = 1
+    kin: bytes | None = None
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,8 +329,9 @@ class QueueTimeExpired(RequestEvent):
 class RequestSplit(RequestEvent):
     """Of a batch in a worker's hand ``done`` items are completed, and but one remains this request.
 
-    ``rest``: the others, taken back, as requests that go to the front of the line. What is in
-    none of the three is not wanted any more.
+    ``rest``: the others, taken back, as requests that go to the front of the line; of those that
+    were fetched ahead each is what it was before. What is in none of the three is not wanted any
+    more.
     """
 
     done: int

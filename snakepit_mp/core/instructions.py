@@ -164,12 +164,17 @@ class AdmitRequest(Instruction):
 
 @dataclass(frozen=True, slots=True)
 class GrantRequest(Instruction):
-    """Send it to this worker. ``attempt`` counts from 1; runs that never began do not count."""
+    """Send it to this worker. ``attempt`` counts from 1; runs that never began do not count.
+
+    ``ahead``: those behind it that go with it. They are no requests any more, but items of this
+    one, until it is split.
+    """
 
     request_id: int
     worker_id: int
     incarnation: int
     attempt: int
+    ahead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def judge(event: Event, requests: Requests, supervisor: Supervisor) -> Verdict:
     if isinstance(event, (RequestCompleted, AttemptFailed, LaneBroke)):
         return _judge_report(event, requests, supervisor.slot(event.worker_id))
     if isinstance(event, RequestEvent):
-        return _judge_request(event, requests.open.get(event.request_id))
+        return _judge_request(event, requests)
     if isinstance(event, WorkerEvent):
         slot = supervisor.slot(event.worker_id)
         return Verdict.ILLEGAL if slot is None else slot.judge(event)
@@ -40,10 +40,12 @@ def judge(event: Event, requests: Requests, supervisor: Supervisor) -> Verdict:
     return Verdict.ILLEGAL
 
 
-def _judge_request(event: RequestEvent, entry: OpenRequest | None) -> Verdict:
+def _judge_request(event: RequestEvent, requests: Requests) -> Verdict:
     """What a caller or a clock says of a request."""
+    entry = requests.open.get(event.request_id)
     if isinstance(event, RequestSplit):
-        return _judge_split(event, entry)
+        known = any(rest.request_id in requests.open for rest in event.rest)
+        return Verdict.ILLEGAL if known else _judge_split(event, entry)
     if entry is None or (isinstance(event, QueueTimeExpired) and entry.granted):
         return Verdict.LATE
     if isinstance(event, RetryDue):

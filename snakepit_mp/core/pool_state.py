@@ -84,12 +84,12 @@ from .events import (
     WorkerExited,
 )
 from .fork_server import ForkServerState
-from .instructions import Failure, Instruction, ReportIdle, ReportStopped
+from .instructions import FailRequest, Failure, Instruction, ReportIdle, ReportStopped
 from .invariants import check
 from .judgement import judge
 from .lifecycle import InvalidTransition, Verdict
 from .recycling import WorkerLimits
-from .requests import Requests
+from .requests import Prefetch, Requests
 from .shortcut import Shortcut
 from .supervisor import Supervisor
 from .views import Counters, ForkServerRow, WorkerRow, count, row_of, server_rows
@@ -117,10 +117,13 @@ class PoolState:
         breaker: BreakerPolicy | None = None,
         limits: WorkerLimits | None = None,
         announcer: Announcer | None = None,
+        prefetch: Prefetch | None = None,
     ) -> None:
         self._announcer = announcer = announcer or Announcer()
         self._breakers = Breakers(breaker, announcer)
-        self._requests = Requests(queue_size, on_full, poison_after, jitter, announcer)
+        self._requests = Requests(
+            queue_size, on_full, poison_after, jitter, announcer, prefetch or Prefetch()
+        )
         self._supervisor = Supervisor(
             workers,
             restart,
@@ -316,8 +319,8 @@ class PoolState:
     def _split(self, event: RequestSplit, now: float) -> list[Instruction]:
         entry = self._requests.open.get(event.request_id)
         if entry is None:
-            refused = (self._requests.refuse(rest, CancelledError()) for rest in event.rest)
-            return [instruction for each in refused for instruction in each]
+            # All of it was counted when it was answered.
+            return [FailRequest(rest.request_id, CancelledError()) for rest in event.rest]
         assert entry.worker_id is not None
         self._supervisor.slots[entry.worker_id].current.tasks += event.done
         return self._requests.split(event.request_id, event.done, event.rest)
@@ -435,7 +438,8 @@ class PoolState:
         assert worker_id is not None
         slot = self._supervisor.slots[worker_id]
         self._supervisor.grant(slot, request_id, self._requests.open[request_id].attempt)
-        return self._requests.grant(request_id, worker_id, slot.current.number)
+        workers = len(self._supervisor.slots) - 1  # without the spare place
+        return self._requests.grant(request_id, worker_id, slot.current.number, workers)
 
     def _report_stopped(self) -> list[Instruction]:
         if not self._supervisor.all_over:

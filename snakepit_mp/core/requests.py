@@ -15,6 +15,12 @@ Each such death is held against the request, entered or not, since arguments tha
 decoder never get as far as the tool. At ``poison_after`` deaths it fails in any case. A worker
 that dies with its fork server is nobody's fault, and not counted.
 
+Requests of one kin that wait one behind the other may be *fetched ahead*: the first takes the
+others along to its worker, and is a batch of them all from then on. So the worker finds the next
+one there when it is through with one. A split makes them requests again, each with its number;
+the death of a worker does as well. Only what never had bad luck travels so, since a
+batch has one record of deaths.
+
 An exception for which the tool asks to be retried makes the same wait, as long as there are
 retries and time left.
 """
@@ -24,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..errors import PoisonTaskError, PoolSaturated, QueueTimeout, TaskTimeout, WorkerDied
 from ..telemetry import events as telemetry
@@ -43,7 +50,14 @@ from .instructions import (
 )
 from .retry import RetryBackoff
 
-__all__ = ["OpenRequest", "Requests"]
+__all__ = ["OpenRequest", "Prefetch", "Requests"]
+
+
+class Prefetch(NamedTuple):
+    """How much may be fetched ahead: ``most(kin)`` requests, with ``room`` for their weight."""
+
+    most: Callable[[bytes], int] = lambda kin: 1
+    room: int = 0
 
 
 @dataclass(slots=True)
@@ -58,6 +72,7 @@ class OpenRequest:
     delayed: bool = False  # it waits for its next attempt
     progressed: bool = False  # an item of its stream was delivered
     deaths: list[Death] = field(default_factory=list)
+    ahead: list[Request] = field(default_factory=list)  # what it took along
 
     def waits_after(self, worker_id: int, incarnation: int) -> bool:
         """Whether it is back in line because that worker died."""
@@ -77,8 +92,10 @@ class Requests:
         poison_after: int,
         jitter: Callable[[], float],
         announcer: Announcer,
+        prefetch: Prefetch,
     ) -> None:
         self._announcer = announcer
+        self._prefetch = prefetch
         self.line = Line(queue_size)
         self._backoff = RetryBackoff(jitter)
         self.open: dict[int, OpenRequest] = {}
@@ -115,8 +132,12 @@ class Requests:
         self._count(request, failure)
         return [FailRequest(request.request_id, failure)]
 
-    def grant(self, request_id: int, worker_id: int, incarnation: int) -> list[Instruction]:
+    def grant(
+        self, request_id: int, worker_id: int, incarnation: int, workers: int
+    ) -> list[Instruction]:
+        """Of so many ``workers`` one gets it."""
         entry = self.open[request_id]
+        ahead = self._fetch_ahead(entry, workers) if entry.request.kin is not None else []
         entry.worker_id = worker_id
         entry.granted = True
         if self._announcer.active:
@@ -125,8 +146,39 @@ class Requests:
                     *_named(entry.request), entry.attempt, worker_id, incarnation
                 )
             )
-        grant = GrantRequest(request_id, worker_id, incarnation, entry.attempt)
-        return [grant, *self._leave_line(request_id)]
+        fetched = tuple(request.request_id for request in ahead)
+        left = self._leave_line(request_id)
+        for request in ahead:
+            del self.open[request.request_id]
+            left += self._leave_line(request.request_id)
+        return [GrantRequest(request_id, worker_id, incarnation, entry.attempt, fetched), *left]
+
+    def _fetch_ahead(self, entry: OpenRequest, workers: int) -> list[Request]:
+        """Those right behind it that go with it, which are its items from here on."""
+        request = entry.request
+        assert request.kin is not None
+        if self._announcer.active or not _unharmed(entry):
+            return []
+        # Each worker shall get its share of what waits.
+        most = min(self._prefetch.most(request.kin), -(-self.line.admissible // workers))
+        room = self._prefetch.room - request.weight
+        for waiting in self.line.behind(request.request_id, most - 1):
+            other = self.open[waiting]
+            room -= other.request.weight
+            if other.request.kin != request.kin or room < 0 or not _unharmed(other):
+                break
+            entry.ahead.append(other.request)
+        entry.request = request._replace(items=1 + len(entry.ahead))
+        return entry.ahead
+
+    def _bring_back(self, entry: OpenRequest) -> None:
+        """What it had taken along waits again, first in line, as if it had never left."""
+        for request in reversed(entry.ahead):
+            self.open[request.request_id] = OpenRequest(request)
+            self.line.return_to_front(request.request_id)
+        if entry.ahead:
+            entry.ahead = []
+            entry.request = entry.request._replace(items=1)
 
     def complete(
         self, request_id: int, *, failed: bool, unwanted: bool = False
@@ -178,6 +230,7 @@ class Requests:
             return self.fail(request_id, deaths)
         if entered and not entry.request.idempotent:
             return self._retry(entry, now) or self.fail(request_id, deaths)
+        self._bring_back(entry)
         entry.worker_id = None
         entry.attempt += entered
         self.rerun += 1
@@ -206,6 +259,7 @@ class Requests:
         self.completed += done
         self.cancelled += entry.request.items - done - 1 - sum(each.items for each in rest)
         entry.request = entry.request._replace(items=1)
+        entry.ahead = []
         for request in reversed(rest):
             self.open[request.request_id] = OpenRequest(request)
             self.line.return_to_front(request.request_id)
@@ -249,6 +303,11 @@ class Requests:
             self.timed_out += request.items
         else:
             self.failed += request.items
+
+
+def _unharmed(entry: OpenRequest) -> bool:
+    """Whether no worker has had it yet, so that there is nothing to be told of it alone."""
+    return not entry.granted and not entry.deaths
 
 
 def _named(request: Request) -> tuple[int, str | None, str | None]:

@@ -85,6 +85,7 @@ class PoolMachine(RuleBasedStateMachine):
         retries=st.sampled_from([0, 0, 1, 2]),
         affinity=st.sampled_from(["hint", "hint", "strict_queue", "strict_fail_fast"]),
         items=st.sampled_from([1, 1, 2, 5]),
+        kin=st.sampled_from([None, b"a", b"b"]),
         count=st.integers(1, 4),
     )
     def submit(self, count: int, stream: bool, **facts: object) -> None:
@@ -300,14 +301,17 @@ class Walk:
             self.world.split(self.dice.choice(batches), self.dice.randrange(4), 0)
 
     def submit(self) -> None:
-        self.world.submit(
-            items=self.dice.choice([1, 1, 4]),
-            session_id=self.dice.choice([None, "a", "b"]),
-            idempotent=self.dice.random() < 0.6,
-            streaming=self.dice.random() < 0.5,
-            retries=self.dice.choice([0, 0, 1, 2]),
-            affinity=self.dice.choice(["hint", "hint", "strict_queue", "strict_fail_fast"]),
-        )
+        facts = {
+            "items": self.dice.choice([1, 1, 4]),
+            "kin": self.dice.choice([None, b"a", b"b"]),
+            "session_id": self.dice.choice([None, "a", "b"]),
+            "idempotent": self.dice.random() < 0.6,
+            "streaming": self.dice.random() < 0.5,
+            "retries": self.dice.choice([0, 0, 1, 2]),
+            "affinity": self.dice.choice(["hint", "hint", "strict_queue", "strict_fail_fast"]),
+        }
+        for _ in range(self.dice.choice([1, 1, 3])):
+            self.world.submit(**facts)
 
     def proceed(self) -> None:
         for _ in range(self.dice.randint(1, 6)):
@@ -389,6 +393,14 @@ def test_long_walks(block: int) -> None:
         except BaseException as error:
             error.add_note(f"in the walk with seed {seed}")
             raise
+
+
+def test_there_is_something_to_fetch_ahead() -> None:
+    """Else the rules for it would prove nothing."""
+    walks = [Walk(seed) for seed in range(10)]
+    for walk in walks:
+        walk.go(200)
+    assert max(walk.world.most_fetched for walk in walks) > 1
 
 
 def test_the_shortcut_is_taken() -> None:
