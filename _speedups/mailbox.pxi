@@ -285,6 +285,10 @@ cdef class Mailbox:
         mailbox_set(&self.box.batch, items)
         self.post(frame)
 
+    def close_journal(self) -> None:
+        """The batch has ended: until the next one is posted no item is claimed."""
+        mailbox_set(&self.box.batch, 0)
+
     def take_back(self) -> tuple[int, int]:
         """From here on the worker claims no further item, but for the first one of all. How many
         it has claimed, and how many of these are done."""

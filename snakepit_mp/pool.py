@@ -32,6 +32,7 @@ from .runtime.commands import Commands
 from .runtime.components import component_branch
 from .runtime.door import open_bridge
 from .runtime.engine import Engine
+from .runtime.futures import Futures
 from .runtime.mapped import mapped
 from .runtime.plan import ForkPlan
 from .runtime.preparation import refuse_in_unguarded_main
@@ -103,6 +104,7 @@ class Pool(AsyncPool):
             self._commands = Commands(self._engine)
             self._tickets = Tickets(self._commands, self._store, self.config)
             self._calls = Calls(self._engine)
+            self._futures = Futures(self._engine, self._calls)
             self._batches = Batches(self._engine, self._calls, self._tickets)
             self._engine.start()
             undo.pop_all()
@@ -183,8 +185,9 @@ class Pool(AsyncPool):
             timeout=timeout,
             retries=retries,
             affinity=affinity,
+            apart=True,
         )
-        return self._calls.submit(ticket)
+        return self._futures.submit(ticket)
 
     def stream(
         self,

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 from pool_parts import AHEAD, ROOM, Call, Key, Process
 
 from snakepit_mp.core.events import Event, Phase, RequestSplit
-from snakepit_mp.core.instructions import FailRequest, GrantRequest, Instruction
+from snakepit_mp.core.instructions import GrantRequest
 from snakepit_mp.core.pool_state import PoolState
 
 __all__ = ["Batched"]
@@ -61,14 +61,10 @@ class Batched:
         self.most_fetched = max(self.most_fetched, len(together))
         first.request = first.request._replace(items=len(together))
 
-    def come_back(self, request_id: int | None, instructions: list[Instruction]) -> None:
-        """Its worker has died: what went ahead is what it was, unless all of it has failed."""
-        failed = {one.request_id for one in instructions if isinstance(one, FailRequest)}
+    def come_back(self, request_id: int | None) -> None:
+        """What went ahead is what it was: its worker has died, or each is told of the end."""
         if request_id in self.fetched:
             assert request_id is not None
-            others = {call.request.request_id for call in self.fetched[request_id]}
-            if request_id in failed and not others & failed:
-                return
             self.calls[request_id].request = self.calls[request_id].request._replace(items=1)
             for call in self.fetched.pop(request_id):
                 self.calls[call.request.request_id] = call

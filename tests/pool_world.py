@@ -118,8 +118,11 @@ class World(Batched):
             self.known.add((event.worker_id, event.incarnation))
         if isinstance(event, WorkerExited):
             key = event.worker_id, event.incarnation
-            self.come_back(self.hands.get(key), instructions)
+            self.come_back(self.hands.get(key))
             self._exit_told(key, orphan)
+        for one in instructions:
+            if isinstance(one, FailRequest):
+                self.come_back(one.request_id)
         for instruction in instructions:
             _PERFORM[type(instruction)](self, instruction)
         self._check_bound(instructions)
@@ -272,7 +275,8 @@ class World(Batched):
         if isinstance(one.failure, SessionWorkerUnavailable):
             assert self.calls[one.request_id].request.affinity == "strict_fail_fast"
         if isinstance(one.failure, Deaths):
-            call = self.calls[one.request_id]
+            # Of what went along it is the death of the first.
+            call = self.calls[one.failure.deaths[-1].request_id]
             assert one.failure.poison == (call.deaths >= POISON_AFTER)
             others = 0 if one.failure.poison else call.other_deaths
             assert len(one.failure.deaths) == call.deaths + others > 0

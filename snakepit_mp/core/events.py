@@ -94,6 +94,10 @@ class Request(NamedTuple):
     kin: bytes | None = None
     weight: int = 0
 
+    @property
+    def in_a_hurry(self) -> bool:
+        return self.affinity == "strict_fail_fast"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -153,6 +153,10 @@ class PoolState:
     def counters(self) -> Counters:
         return count(self._requests, self._supervisor)
 
+    def knows(self, request_id: int) -> bool:
+        """Whether it is open, and no item of another."""
+        return request_id in self._requests.open
+
     def request_in_hand(self, worker_id: int, incarnation: int) -> int | None:
         """The request that this incarnation is to run now, if it is the current one."""
         return self._supervisor.request_in_hand(worker_id, incarnation)
@@ -260,11 +264,7 @@ class PoolState:
         if (refusal := self._circuit_open(event.request, now)) is not None:
             return self._requests.refuse(event.request, refusal)
         wanted = self._supervisor.wanted_by(event.request)
-        if (
-            wanted is not None
-            and wanted not in self._supervisor.idle
-            and _in_a_hurry(event.request)
-        ):
+        if wanted is not None and wanted not in self._supervisor.idle and event.request.in_a_hurry:
             return self._requests.refuse(event.request, _unavailable(event.request, wanted))
         return self._requests.submit(event.request)
 
@@ -347,6 +347,8 @@ class PoolState:
     def _end_request(self, request_id: int, failure: Failure) -> list[Instruction]:
         """The order to stop comes first: it is under way when the caller gets its answer."""
         worker_id = self._requests.open[request_id].worker_id
+        # What was sent is split before: so nothing of this one was.
+        self._requests.bring_back(request_id)
         instructions: list[Instruction] = []
         if worker_id is not None:
             slot = self._supervisor.slots[worker_id]
@@ -426,7 +428,7 @@ class PoolState:
             wanted = self._supervisor.wanted_by(request)
             if wanted is None or wanted in idle:
                 instructions += self._grant(request_id)
-            elif _in_a_hurry(request):
+            elif request.in_a_hurry:
                 instructions += self._requests.fail(request_id, _unavailable(request, wanted))
             else:
                 line.park(request_id, wanted)
@@ -459,10 +461,6 @@ class PoolState:
         error = WorkerStartError(f"no worker can be started{reason}")
         error.__cause__ = cause
         return error
-
-
-def _in_a_hurry(request: Request) -> bool:
-    return request.affinity == "strict_fail_fast"
 
 
 def _unavailable(request: Request, worker_id: int) -> SessionWorkerUnavailable:

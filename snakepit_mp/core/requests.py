@@ -171,8 +171,9 @@ class Requests:
         entry.request = request._replace(items=1 + len(entry.ahead))
         return entry.ahead
 
-    def _bring_back(self, entry: OpenRequest) -> None:
+    def bring_back(self, request_id: int) -> None:
         """What it had taken along waits again, first in line, as if it had never left."""
+        entry = self.open[request_id]
         for request in reversed(entry.ahead):
             self.open[request.request_id] = OpenRequest(request)
             self.line.return_to_front(request.request_id)
@@ -198,8 +199,8 @@ class Requests:
         entry = self.open.pop(request_id)
         waits = entry.worker_id is None
         self._count(entry.request, failure)
-        failed = FailRequest(request_id, failure)
-        return [failed, *self._leave_line(request_id)] if waits else [failed]
+        failed = [FailRequest(each.request_id, failure) for each in (entry.request, *entry.ahead)]
+        return [*failed, *self._leave_line(request_id)] if waits else [*failed]
 
     def fail_waiting(self, failure: Callable[[], Failure]) -> list[Instruction]:
         """Fail everything that waits, each with a failure of its own."""
@@ -230,7 +231,7 @@ class Requests:
             return self.fail(request_id, deaths)
         if entered and not entry.request.idempotent:
             return self._retry(entry, now) or self.fail(request_id, deaths)
-        self._bring_back(entry)
+        self.bring_back(request_id)
         entry.worker_id = None
         entry.attempt += entered
         self.rerun += 1

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..errors import CodecError
 from ..telemetry.trace import TraceContext
-from ..values import codec
+from ..values import codec, tuples
 from .exceptions import describe, revive, text_of
 
 __all__ = [
@@ -31,11 +31,13 @@ __all__ = [
     "Reply",
     "decode_call",
     "decode_reply",
+    "encode_apart",
     "encode_batched",
     "encode_call",
     "encode_end",
     "encode_error",
     "encode_function",
+    "encode_together",
     "encode_value",
     "frame",
     "header_of",
@@ -90,6 +92,10 @@ Outbound = bytes | Pieces
 
 #: Bytes from which on a frame stays in pieces.
 LONG = 256 << 10
+
+#: Bytes of a call's head, or of its arguments, that may travel with others.
+_LARGEST_ITEM = 4096
+_NO_ARGS, _NO_KWARGS = codec.encode(()), codec.encode({})
 
 _VALUE = int(Kind.VALUE)
 _KINDS = {int(kind): kind for kind in Kind}
@@ -198,6 +204,17 @@ def encode_call(call: Call, *, allow_pickle: bool = False, plain_args: bool = Fa
 
     ``plain_args``: of these nothing may travel by pickle, whatever else may.
     """
+    head = _encode_head(call, allow_pickle)
+    args = codec.encode(call.args, allow_pickle=allow_pickle and not plain_args, root="args")
+    kwargs = codec.encode(call.kwargs, allow_pickle=allow_pickle, root="args")
+    parts = (_PARTS.pack(len(head), len(args)), head, args, kwargs)
+    if len(args) + len(kwargs) >= LONG:
+        return Pieces(*parts)
+    return b"".join(parts)
+
+
+def _encode_head(call: Call, allow_pickle: bool) -> bytes:
+    """All but the arguments."""
     if call.function is not None and not allow_pickle:
         raise CodecError(
             "a callable travels by pickle, but allow_pickle is False; make it a @tool",
@@ -207,15 +224,39 @@ def encode_call(call: Call, *, allow_pickle: bool = False, plain_args: bool = Fa
     if call.context:
         context = codec.encode(call.context, allow_pickle=allow_pickle, root="context")
     trace = None if call.trace is None else (call.trace.traceparent, call.trace.tracestate)
-    head = codec.encode(
+    return codec.encode(
         (call.command, call.function, call.session_id, call.streaming, context, trace)
     )
-    args = codec.encode(call.args, allow_pickle=allow_pickle and not plain_args, root="args")
-    kwargs = codec.encode(call.kwargs, allow_pickle=allow_pickle, root="args")
-    parts = (_PARTS.pack(len(head), len(args)), head, args, kwargs)
-    if len(args) + len(kwargs) >= LONG:
-        return Pieces(*parts)
-    return b"".join(parts)
+
+
+def encode_apart(call: Call, *, allow_pickle: bool = False) -> tuple[bytes, bytes, bytes] | None:
+    """The body of a CALL frame that may also travel with others; what it has in common with them,
+    and what of it is its own, for `encode_together`.
+
+    ``None`` if it can only travel alone: it is large, or streams, or something of its arguments
+    would travel by pickle, which is for its own decoder to meet; or `encode_call` would raise.
+    """
+    of_function = call.function is not None
+    if call.streaming or (of_function and (call.kwargs or not allow_pickle)):
+        return None
+    try:
+        item = codec.encode((call.args if of_function else call.kwargs,))
+        if len(item) > _LARGEST_ITEM:
+            return None
+        head = _encode_head(call, allow_pickle)
+    except CodecError:
+        return None
+    if len(head) > _LARGEST_ITEM:
+        return None
+    own = tuples.item_of(item)
+    args, kwargs = (own, _NO_KWARGS) if of_function else (_NO_ARGS, own)
+    return b"".join((_PARTS.pack(len(head), len(args)), head, args, kwargs)), head, item
+
+
+def encode_together(head: bytes, items: list[bytes]) -> bytes:
+    """The body of a BATCH frame, of what `encode_apart` gave for each."""
+    args = tuples.tuple_of(items)
+    return b"".join((_PARTS.pack(len(head), len(args)), head, args, _NO_KWARGS))
 
 
 def encode_function(function: Callable[..., Any]) -> bytes:

@@ -151,6 +151,11 @@ class MailboxLane(SocketLane):
         """
         return self._mailbox.journal(done)
 
+    def close_journal(self) -> None:
+        """The batch has ended. Until the next one is on its way none of it counts as claimed, so
+        that who asks too early is not told of this one."""
+        self._mailbox.close_journal()
+
     def _give_up_reading(self) -> None:
         """What still comes is dropped, and the next call is not taken for it."""
         try:

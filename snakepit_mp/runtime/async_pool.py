@@ -16,6 +16,7 @@ from .batching import Batches
 from .calls import Calls
 from .commands import Command, Commands, Shared
 from .engine import Engine
+from .futures import Futures
 from .launching import InBatches
 from .mapped import ON_ERROR, Launcher, OneByOne
 from .tickets import Tickets
@@ -36,6 +37,7 @@ class AsyncPool(ABC):
     _engine: Engine
     _commands: Commands
     _calls: Calls
+    _futures: Futures
     _tickets: Tickets
     _batches: Batches
 
@@ -65,10 +67,11 @@ class AsyncPool(ABC):
             timeout=timeout,
             retries=retries,
             affinity=affinity,
+            apart=True,
         )
         from .awaited import awaited  # asyncio is much to import for those who do without
 
-        return await awaited(self._calls.submit(ticket, wait=False))
+        return await awaited(self._futures.submit(ticket, wait=False))
 
     async def astream(
         self,
@@ -144,7 +147,7 @@ class AsyncPool(ABC):
 
         def submit(item: Any) -> PoolFuture:
             ticket = self._ticket(command, (item,) if plain else item, **settings)
-            return self._calls.submit(ticket, wait=wait)
+            return self._futures.submit(ticket, wait=wait)
 
         def launcher() -> Launcher:
             shared = self._shared(command, settings)

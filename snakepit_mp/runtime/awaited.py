@@ -244,7 +244,7 @@ class AwaitedStream:
             waiter.close()
             # Without effect if it has ended.
             self._engine.handle(events.RequestCancelled(ticket.request_id))
-            self._engine.forget(ticket.request_id)
+            self._engine.places.forget(waiter)
 
     async def _next_frame(self, waiter: _StreamWaiter) -> tuple[Grant, Frame] | None:
         """``None`` if the lane broke, and the brain decides what is next; raises the failure."""

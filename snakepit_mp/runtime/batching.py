@@ -24,23 +24,16 @@ from ..errors import CodecError
 from ..lanes import envelope
 from ..lanes.envelope import Call, Frame, Kind
 from ..lanes.lane import LaneBroken
-from ..lanes.mailbox import MailboxLane
 from ..telemetry.logs import logger
 from ..values import codec
 from .calls import Calls, submitted
 from .engine import Engine
+from .journal import BETWEEN, SLOW, journal_of, lane_of, last_of
 from .tickets import Tickets
 from .waiter import FutureWaiter, Grant, PoolFuture, Ticket
 from .watcher import Timer
 
 __all__ = ["Batch", "BatchFuture", "Batches", "Landing", "Outcome"]
-
-#: Seconds after which the worker is left no more than the item in hand: several times what a
-#: batch is meant to take.
-_SLOW = 0.02
-#: Seconds until it is asked again whether a batch has landed that was about to.
-_BETWEEN = 0.005
-
 
 _F = TypeVar("_F", bound=PoolFuture)
 
@@ -184,16 +177,16 @@ class _BatchWaiter(FutureWaiter):
             return super().granted(grant)
         if self.future.done():
             return False
-        assert isinstance(grant.lane, MailboxLane)  # its pool has no other
         self.future._started = True
         self.grant = grant
         if self.items > 1:
             self._batches.watch(self, grant)
         frame = envelope.whole(self.ticket.frame(grant.attempt))
-        grant.lane.begin_batch(frame, self.items, lambda reply: self._on_reply(self, grant, reply))
+        lane = lane_of(grant)
+        lane.begin_batch(frame, self.items, lambda reply: self._on_reply(self, grant, reply))
         return True
 
-    def worker_died(self) -> bool:
+    def worker_died(self, worker_id: int, incarnation: int) -> bool:
         return self._batches.worker_died(self)
 
 
@@ -253,7 +246,7 @@ class Batches:
             if place is not None and place.future is followed_by():
                 for timer in place.timers:
                     timer.cancel()
-                self._engine.forget(place.ticket.request_id)
+                self._engine.places.forget(place)
 
         future.when_settled(settled)
 
@@ -264,7 +257,7 @@ class Batches:
             if waiter.grant is grant:
                 self._split_if_in_hand(waiter)
 
-        waiter.timers.append(self._engine.watcher.after(_SLOW, slow))
+        waiter.timers.append(self._engine.watcher.after(SLOW, slow))
 
     # -- what ends or splits a batch: all in the watcher's thread ---------------------------
 
@@ -279,49 +272,20 @@ class Batches:
             if waiter.items:
                 self._land(waiter, grant, reply)
                 return
-            reply = self._of_the_last(waiter.ticket, grant, reply)
+            reply = last_of(grant, waiter.ticket.request_id, reply)
         except (CodecError, ValueError, TypeError) as error:
             logger.error("worker %d sent what is no reply: %s", grant.worker_id, error)
             self._calls.broke(waiter.ticket, grant)
             return
         self._calls.replied(waiter, grant, reply)
 
-    def _of_the_last(self, ticket: Ticket, grant: Grant, reply: Frame) -> Frame:
-        """The reply to the item that a split has left."""
-        if envelope.header_of(reply).kind is not Kind.BATCHED:
-            return reply
-        claimed, done = _lane_of(grant).standing()
-        if not 0 < done <= claimed:
-            raise ValueError("a batch has ended and its last item is not done")
-        data, failed = _lane_of(grant).journal(done)[-1]
-        return data if failed else envelope.frame(Kind.VALUE, ticket.request_id, 0, data)
-
     def _land(self, waiter: _BatchWaiter, grant: Grant, reply: Frame) -> None:
-        kind = envelope.header_of(reply).kind
-        claimed, done = _lane_of(grant).standing()
-        if not done <= claimed <= waiter.items:
-            raise ValueError("the worker claims what is not there")
-        outcomes: list[tuple[Frame, bool]] = list(_lane_of(grant).journal(done))
-        each, cut = None, False
-        if kind is Kind.BATCHED:
-            number, busy = self._calls.decode(reply).value
-            if not 0 < done == number == claimed:
-                raise ValueError("a batch has ended and not all that was claimed is done")
-            each = busy / done / 1e9
-        elif claimed == 0 and kind is Kind.ERROR:  # something is wrong with all of them
-            outcomes = [(reply, True)] * waiter.items
-        elif claimed == done + 1 and kind in (Kind.VALUE, Kind.ERROR):  # too long for the journal
-            failed = kind is Kind.ERROR
-            outcomes.append(
-                (reply if failed else memoryview(reply)[envelope.HEADER_SIZE :], failed)
-            )
-            cut = True
-        else:
-            raise ValueError("a batch has ended in the middle of an item")
+        told = journal_of(grant, reply, waiter.items)
+        outcomes = told.outcomes
         then = self._take_off(waiter, len(outcomes))
         waiter.items = 0
         self._calls.completed(waiter.ticket, grant)
-        _settle(waiter.future, Landing(outcomes, then, each, cut))
+        _settle(waiter.future, Landing(outcomes, then, told.each, told.cut))
 
     def _take_off(self, waiter: _BatchWaiter, done: int) -> tuple[PoolFuture, ...]:
         """Leave the request the last of what is ``done``, and put what is behind it in line."""
@@ -365,7 +329,7 @@ class Batches:
             return True
         if waiter.grant is None or (waiter.future.done() and not waiter.abandoned):
             return False
-        claimed, done = _lane_of(waiter.grant).take_back()
+        claimed, done = lane_of(waiter.grant).take_back()
         if claimed != done + 1:
             return False
         self._split(waiter, waiter.grant, done)
@@ -379,7 +343,7 @@ class Batches:
         try:
             if isinstance(batch, CodecError):
                 raise batch
-            outcomes: list[tuple[Frame, bool]] = list(_lane_of(grant).journal(done))
+            outcomes: list[tuple[Frame, bool]] = list(lane_of(grant).journal(done))
             body = batch.single(done, allow_pickle=self._allow_pickle)
         except Exception as error:  # noqa: BLE001 - as in `_unpacked`
             logger.error("a batch of worker %d cannot be split: %s", grant.worker_id, error)
@@ -393,7 +357,7 @@ class Batches:
         waiter.ticket, waiter.future = ticket._replace(body=body, items=0), single
         self._follow(waiter, single)
         self._engine.handle(events.RequestSplit(request_id, done, requests))
-        _settle(landed, Landing(outcomes, (single, *rest), each=_SLOW))
+        _settle(landed, Landing(outcomes, (single, *rest), each=SLOW))
 
     def worker_died(self, waiter: _BatchWaiter) -> bool:
         """Leave the request what the worker had in hand; whether that was not even begun."""
@@ -401,7 +365,7 @@ class Batches:
         if not items or grant is None:
             return False
         waiter.grant = None  # if it stays whole, it waits for the next one
-        claimed, done = _lane_of(grant).take_back()
+        claimed, done = lane_of(grant).take_back()
         if done == 0 and claimed == 0:
             return True  # all of it goes back
         if claimed == done == items:
@@ -421,7 +385,7 @@ class Batches:
         if waiter.grant is None or self._split_if_in_hand(waiter):
             self._engine.handle(expired)
         elif not waiter.future.done():  # it is between two items, and will land at once
-            again = self._engine.watcher.after(_BETWEEN, lambda: self._expire(waiter, expired))
+            again = self._engine.watcher.after(BETWEEN, lambda: self._expire(waiter, expired))
             waiter.timers.append(again)
 
     def _abandon(self, waiter: _BatchWaiter | None, future: BatchFuture | None) -> None:
@@ -446,8 +410,3 @@ def _settle(future: PoolFuture, landing: Landing) -> None:
     for each in landing.then:
         if isinstance(each, BatchFuture):  # the request of the other is cancelled by its number
             each.cancel()
-
-
-def _lane_of(grant: Grant) -> MailboxLane:
-    assert isinstance(grant.lane, MailboxLane)
-    return grant.lane

@@ -1,13 +1,12 @@
 """How does one call run? In the caller's own thread: take a place, get a worker, carry, answer.
 
-`execute` and `stream` block; `submit` returns a future, which is answered by the thread
-that brings the reply. Whoever holds a grant reports how it ended, so no worker stays busy
+`execute` and `stream` block; what is submitted is answered by the thread that brings the reply.
+Whoever holds a grant reports how it ended, so no worker stays busy
 with a request that nobody asks for any more.
 """
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -19,8 +18,7 @@ from ..lanes.envelope import Frame, Kind, Reply
 from ..lanes.lane import FrameStream, LaneBroken, LaneTimeout
 from ..telemetry.logs import logger
 from .engine import Engine
-from .waiter import BlockingWaiter, FutureWaiter, Grant, PoolFuture, Ticket, Waiter
-from .watcher import Timer
+from .waiter import BlockingWaiter, FutureWaiter, Grant, Ticket, Waiter
 
 __all__ = ["Calls", "submitted"]
 
@@ -109,43 +107,13 @@ class Calls:
     def broke(self, ticket: Ticket, grant: Grant) -> None:
         self._engine.handle(events.LaneBroke(ticket.request_id, grant.worker_id, grant.incarnation))
 
-    # -- submit ------------------------------------------------------------------------
-
-    def submit(self, ticket: Ticket, *, wait: bool = True) -> PoolFuture:
-        """Put it in line; with ``wait``, block while the line is full."""
-        request_id = ticket.request_id
-        withdraw = functools.partial(self.withdraw, request_id)
-        future = PoolFuture(withdraw, self._allow_pickle, self._engine.callbacks.run)
-        waiter = FutureWaiter(ticket, future, self.replied)
-        self._engine.register(waiter)
-        timers = self._timers(ticket)
-        future.when_settled(lambda: self._finished(request_id, timers))
-        self._engine.handle(submitted(ticket))
-        if wait:
-            waiter.wait_admitted()
-        return future
-
-    def _timers(self, ticket: Ticket) -> list[Timer]:
-        watcher, now = self._engine.watcher, time.monotonic()
-        timers = []
-        for until, event in (
-            (ticket.deadline, events.DeadlineExpired(ticket.request_id)),
-            (ticket.queue_deadline, events.QueueTimeExpired(ticket.request_id)),
-        ):
-            if until is not None:
-                timers.append(watcher.after(until - now, _handling(self._engine, event)))
-        return timers
+    # -- what nobody blocks on ---------------------------------------------------------
 
     def withdraw(self, request_id: int) -> None:
         """Nobody wants it any more."""
         # By the watcher: a map that is garbage may be what cancels, in the middle of anything.
         cancelled = events.RequestCancelled(request_id)
         self._engine.watcher.call(_handling(self._engine, cancelled))
-
-    def _finished(self, request_id: int, timers: list[Timer]) -> None:
-        for timer in timers:
-            timer.cancel()
-        self._engine.forget(request_id)
 
     def replied(self, waiter: FutureWaiter, grant: Grant, reply: Frame | LaneBroken) -> None:
         """What a lane brings for a call that nobody blocks on."""
@@ -290,7 +258,7 @@ class _Place:
             self._engine.handle(events.RequestCancelled(ticket.request_id))
         for grant in self._waiter.close():
             self._engine.completed(ticket, grant, failed=False)
-        self._engine.forget(ticket.request_id)
+        self._engine.places.forget(self._waiter)
 
     def _wind_down(self, ticket: Ticket, stream: _ItemClock) -> None:
         """Left early: the tool is closed if it yields, or is interrupted, or killed."""

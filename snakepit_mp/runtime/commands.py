@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..adapter import ToolSpec, tool_name_of
 from ..errors import InvalidArguments, TaskTimeout, ToolNotFound, WorkerStartError
 from ..lanes.context import ContextVariables
-from ..lanes.envelope import Call, Outbound, encode_call, encode_function
+from ..lanes.envelope import Call, Outbound, encode_apart, encode_call, encode_function
 from ..parameters import bind_arguments
 from ..telemetry.trace import current_trace
 from .engine import Engine
@@ -23,11 +23,15 @@ __all__ = ["Command", "Commands", "Shared"]
 
 
 class Command(NamedTuple):
-    """A call that is known to be good: its name for messages, its encoded body, its tool."""
+    """A call that is known to be good: its name for messages, its encoded body, its tool.
+
+    ``kin`` and ``item``: if it may travel with others, what they have in common, and its own."""
 
     name: str
     body: Outbound
     spec: ToolSpec | None
+    kin: bytes | None = None
+    item: bytes = b""
 
     @property
     def idempotent(self) -> bool:
@@ -85,8 +89,9 @@ class Commands:
         session_id: str | None,
         streaming: bool = False,
         timeout: float | None = None,
+        apart: bool = False,
     ) -> Command:
-        """Check and encode one call."""
+        """Check and encode one call. ``apart``: it may travel with others."""
         positional, keywords = _split(args)
         name = command if isinstance(command, str) else tool_name_of(command)
         if name is not None:
@@ -94,7 +99,7 @@ class Commands:
             spec.check_streaming(streaming)
             arguments = spec.bind(positional, keywords)
             call = self._call(name, None, (), arguments, session_id, streaming)
-            return Command(name, encode_call(call, allow_pickle=self._allow_pickle), spec)
+            return self._encoded(name, call, spec, apart)
         if not callable(command):
             raise InvalidArguments(
                 f"a command is a tool's name or a callable, not {type(command).__name__}"
@@ -103,7 +108,13 @@ class Commands:
         label = getattr(command, "__qualname__", None) or repr(command)
         function = encode_function(command)
         call = self._call(None, function, positional, keywords, session_id, streaming)
-        return Command(label, encode_call(call, allow_pickle=self._allow_pickle), None)
+        return self._encoded(label, call, None, apart)
+
+    def _encoded(self, name: str, call: Call, spec: ToolSpec | None, apart: bool) -> Command:
+        if apart and (encoded := encode_apart(call, allow_pickle=self._allow_pickle)) is not None:
+            body, kin, item = encoded
+            return Command(name, body, spec, kin, item)
+        return Command(name, encode_call(call, allow_pickle=self._allow_pickle), spec)
 
     def share(
         self,

@@ -22,6 +22,7 @@ from ..config import PoolConfig
 from ..core import events, instructions
 from ..core.pool_state import Counters, PoolState, WorkerRow
 from ..core.recycling import WorkerLimits
+from ..core.requests import Prefetch
 from ..errors import PoolClosed, PoolError
 from ..lanes.choice import chosen_lane
 from ..lanes.waits import wait_for
@@ -31,11 +32,13 @@ from ..telemetry.logs import logger
 from .callbacks import CallbackThread
 from .cleanup import SocketDirectory, end_at_exit
 from .components import Component, Components, component_branch
-from .diagnosis import Deathbook, explained
+from .diagnosis import Deathbook
 from .forkserver import Exited, Forked, ForkRefused, ForkServer, Stopped
 from .heartbeat import Heartbeat
 from .incarnation import ExitStatus, Incarnation
 from .measuring import Measuring
+from .pace import LARGEST_TOGETHER, Paces
+from .places import Places
 from .plan import ForkPlan
 from .reloading import Reloading
 from .rows import WorkerInfo, row_of
@@ -52,7 +55,7 @@ def _jitter() -> float:
     return random.uniform(-1.0, 1.0)  # noqa: S311 (it spreads restarts, it keeps no secret)
 
 
-def _brain(config: PoolConfig, hub: EventHub) -> PoolState:
+def _brain(config: PoolConfig, hub: EventHub, paces: Paces) -> PoolState:
     return PoolState(
         workers=config.workers,
         queue_size=config.queue_size,
@@ -67,6 +70,7 @@ def _brain(config: PoolConfig, hub: EventHub) -> PoolState:
             config.max_tasks_per_worker, config.max_worker_age, config.max_worker_rss
         ),
         announcer=hub,
+        prefetch=Prefetch(paces.most, LARGEST_TOGETHER),
     )
 
 
@@ -88,13 +92,13 @@ class Engine:
         self._lock = threading.Lock()
         self._changed = threading.Condition(threading.Lock())
         self.hub = hub
-        self._state = _brain(config, self.hub)
+        self.paces = Paces()
+        self._state = _brain(config, self.hub, self.paces)
         self.watcher = Watcher(f"snakepit-mp-{config.name}", self.abort)
         self.callbacks = CallbackThread(f"snakepit-mp-{config.name}-callbacks")
         self.deathbook = Deathbook(self.watcher)
         self._components = Components(self.watcher, config.restart, _jitter)
         self.supervise("callbacks thread", self.callbacks)
-        self._waiters: dict[int, Waiter] = {}
         self._workers = Workers(
             config,
             directory,
@@ -102,17 +106,35 @@ class Engine:
             self.deathbook,
             lock=self._lock,
             server=lambda generation: self._servers.get(generation),
-            decide=self._decide,
+            decide=self.decide,
             attempt_in_hand=self._state.attempt_in_hand,
             learn_tools=self.learn_tools,
             bury_server=lambda generation: self._servers.bury(generation),
             apart=self.callbacks.run,
-            untouched=self._untouched,
+            untouched=lambda *key: self.places.died_untouched(*key),
         )
-        self._servers = Servers(
+        self._servers = self._make_servers(plan, store_descriptors)
+        self.places = Places(
+            self._state,
+            self.watcher,
+            self.deathbook,
+            lock=self._lock,
+            handle=self.handle,
+            find=self._workers.get,
+        )
+        self._reloading: Reloading | None = None
+        self._tools: Mapping[str, ToolSpec] | None = None
+        self._broken: BaseException | None = None
+        self._ending = False
+        self._idle = False
+        self.ended = threading.Event()
+        self._performers = self._all_performers()
+
+    def _make_servers(self, plan: ForkPlan, store_descriptors: tuple[int, ...]) -> Servers:
+        return Servers(
             plan,
             store_descriptors,
-            config.grace,
+            self.config.grace,
             self.watcher,
             lock=self._lock,
             handle=self.handle,
@@ -122,13 +144,6 @@ class Engine:
             orphaned=self._server_gone,
             broke=self.abort,
         )
-        self._reloading: Reloading | None = None
-        self._tools: Mapping[str, ToolSpec] | None = None
-        self._broken: BaseException | None = None
-        self._ending = False
-        self._idle = False
-        self.ended = threading.Event()
-        self._performers = self._all_performers()
 
     def _all_performers(self) -> dict[type, Callable[[Any], None]]:
         return {
@@ -139,10 +154,10 @@ class Engine:
             instructions.InterruptWorker: self._workers.interrupt,
             instructions.KillWorker: self._workers.kill,
             instructions.StartTimer: self._start_timer,
-            instructions.GrantRequest: self._grant_request,
-            instructions.AdmitRequest: self._admit_request,
-            instructions.DeliverReply: self._deliver_reply,
-            instructions.FailRequest: self._fail_request,
+            instructions.GrantRequest: self.places.grant,
+            instructions.AdmitRequest: self.places.admit,
+            instructions.DeliverReply: self.places.deliver,
+            instructions.FailRequest: self.places.fail,
             instructions.ReportIdle: self._report_idle,
             instructions.ReportReloaded: self._report_reloaded,
             instructions.ReportStopped: self._report_stopped,
@@ -185,14 +200,18 @@ class Engine:
 
     def handle(self, event: events.Event) -> None:
         """The one way in: decide under the lock, perform outside of it."""
-        self._decide(lambda: event)
+        self.decide(lambda: event)
 
-    def _decide(self, event: Callable[[], events.Event]) -> None:
+    def decide(self, event: Callable[[], events.Event | None]) -> bool:
+        """As `handle`, of what ``event()`` finds under the lock; whether there was anything."""
         try:
             with self._lock:
                 if self._broken is not None:
-                    return  # every waiting call was told
-                todo = self._state.handle(event(), time.monotonic())
+                    return True  # every waiting call was told
+                happened = event()
+                if happened is None:
+                    return False
+                todo = self._state.handle(happened, time.monotonic())
             for instruction in todo:
                 self._performers[type(instruction)](instruction)
         except BaseException as error:
@@ -201,13 +220,14 @@ class Engine:
             raise
         with self._changed:
             self._changed.notify_all()
+        return True
 
     def register(self, waiter: Waiter) -> None:
         """Make the waiter known before its request is submitted."""
         with self._lock:
             if self._broken is not None:
                 raise PoolClosed("the pool broke; make a new one") from self._broken
-            self._waiters[waiter.ticket.request_id] = waiter
+            self.places.add(waiter)
 
     def check_out(self, waiter: Waiter) -> Grant | None:
         """Register and submit it where a worker is idle and nobody waits; ``None`` where it takes
@@ -220,10 +240,10 @@ class Engine:
                 key = self._state.shortcut.check_out(ticket.request(), time.monotonic())
                 if key is None:
                     return None
-                self._waiters[ticket.request_id] = waiter
+                self.places.add(waiter)
                 incarnation = self._workers.get(*key)
         except BaseException as error:
-            self.abort(error)  # as in `_decide`
+            self.abort(error)  # as in `decide`
             raise
         # A worker that served has a lane until its end is told, which comes through the lock.
         assert incarnation is not None
@@ -244,8 +264,10 @@ class Engine:
             raise
         self.handle(events.RequestCompleted(*done))
 
-    def forget(self, request_id: int) -> None:
-        self._waiters.pop(request_id, None)  # without the lock: garbage may be what forgets
+    def knows(self, request_id: int) -> bool:
+        """Whether there is such a request, or the pool broke."""
+        with self._lock:
+            return self._broken is not None or self._state.knows(request_id)
 
     def workers(self) -> list[tuple[WorkerRow, Incarnation | None]]:
         with self._lock:
@@ -258,8 +280,7 @@ class Engine:
         """What each worker does at this moment."""
         lane = chosen_lane(self.config.lane)
         return [
-            row_of(*worker, self._waiter_of(worker[0].request_id), lane)
-            for worker in self.workers()
+            row_of(*worker, self.places.of(worker[0].request_id), lane) for worker in self.workers()
         ]
 
     def counters(self) -> Counters:
@@ -278,9 +299,6 @@ class Engine:
             ),
             *(server_branch(row, *self._servers.place(row.generation), workers) for row in servers),
         )
-
-    def _waiter_of(self, request_id: int | None) -> Waiter | None:
-        return None if request_id is None else self._waiters.get(request_id)
 
     def tools(self) -> Mapping[str, ToolSpec] | None:
         """The tools, once the fork server or a worker told them."""
@@ -338,37 +356,6 @@ class Engine:
         event = instruction.event
         self.watcher.after(instruction.delay, lambda: self.handle(event))
 
-    def _grant_request(self, instruction: instructions.GrantRequest) -> None:
-        key = (instruction.worker_id, instruction.incarnation)
-        waiter = self._waiters.get(instruction.request_id)
-        incarnation = self._workers.get(*key)
-        if incarnation is None or incarnation.lane is None:
-            return  # it died in between; that event settles the request
-        grant = Grant(*key, instruction.attempt, incarnation.lane)
-        if waiter is None or not waiter.granted(grant):
-            gone = waiter is None or waiter.unwanted()
-            self.handle(events.RequestCompleted(instruction.request_id, *key, unwanted=gone))
-
-    def _admit_request(self, instruction: instructions.AdmitRequest) -> None:
-        waiter = self._waiters.get(instruction.request_id)
-        if waiter is not None:
-            waiter.admitted()
-
-    def _deliver_reply(self, instruction: instructions.DeliverReply) -> None:
-        waiter = self._waiters.get(instruction.request_id)
-        if waiter is not None:
-            waiter.delivered()
-
-    def _fail_request(self, instruction: instructions.FailRequest) -> None:
-        waiter = self._waiters.get(instruction.request_id)
-        if waiter is None:
-            return
-        failure = instruction.failure
-        if isinstance(failure, instructions.Deaths):
-            self.deathbook.report(waiter.ticket, failure, waiter.failed)
-        else:
-            waiter.failed(explained(failure, waiter.ticket))
-
     def _report_idle(self, instruction: instructions.ReportIdle) -> None:
         self._idle = True
 
@@ -410,12 +397,6 @@ class Engine:
         else:
             self._worker_stopped(message)
 
-    def _untouched(self, worker_id: int, incarnation: int) -> bool:
-        with self._lock:
-            request_id = self._state.request_in_hand(worker_id, incarnation)
-        waiter = self._waiter_of(request_id)
-        return waiter is not None and waiter.worker_died()
-
     def _worker_stopped(self, message: Stopped) -> None:
         key = (message.worker_id, message.incarnation)
         what = "stopped" if message.stopped else "continued"
@@ -446,7 +427,7 @@ class Engine:
             if self._broken is not None:
                 return
             self._broken = cause
-            waiters = list(self._waiters.values())
+            waiters = self.places.all()
             incarnations = self._workers.abort()
             servers = self._servers.abort()
         logger.error("the pool broke and ends", exc_info=cause)

@@ -1,4 +1,4 @@
-"""How many items of a map travel together? As many as a worker does in some two milliseconds."""
+"""How are the items of a map submitted? Together, while they are tiny."""
 
 from __future__ import annotations
 
@@ -11,40 +11,13 @@ from ..lanes.mailbox import LARGEST_BATCH
 from .batching import Batch, Batches, BatchFuture, Landing
 from .commands import Command, Commands, Shared
 from .mapped import Launched
+from .pace import MOST, Pace
 from .tickets import Tickets
 
-__all__ = ["InBatches", "Pace"]
+__all__ = ["InBatches"]
 
-#: Seconds that a batch is meant to take: many times what it costs to send one.
-_TARGET = 0.002
-#: A batch is at the most so many times as large as the one before.
-_GROWTH = 8
-#: Items; more would not fit.
-_MOST = 4096
 #: Batches under way for each worker, as of items.
 _PER_WORKER = 4
-
-
-class Pace:
-    """The size of the next batch, by what the last ones have shown."""
-
-    def __init__(self) -> None:
-        self.size = 1
-        self._each: float | None = None
-        self._most = _MOST
-
-    def measured(self, each: float) -> None:
-        """A worker took so many seconds for an item; what is slow is believed at once."""
-        if self._each is not None and each < self._each:
-            each = (each + self._each) / 2
-        self._each = each
-        wanted = int(_TARGET / each) if each > 0 else self._most
-        self.size = max(1, min(wanted, self.size * _GROWTH, self._most))
-
-    def at_most(self, items: int) -> None:
-        """More do not fit together."""
-        self._most = max(1, min(self._most, items))
-        self.size = min(self.size, self._most)
 
 
 class InBatches:
@@ -79,7 +52,7 @@ class InBatches:
         self._flights = _PER_WORKER * workers
         self._window = window
         # Each worker is to have one at work, and one in line behind it.
-        self._share = _MOST if window is None else max(1, window // (2 * workers))
+        self._share = MOST if window is None else max(1, window // (2 * workers))
         self._allow_pickle = allow_pickle
         self._wait = wait
         self._pace = Pace()

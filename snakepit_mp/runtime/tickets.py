@@ -9,6 +9,8 @@ from typing import Any
 
 from ..config import PoolConfig, check_affinity, check_retries, check_timeout
 from ..errors import SessionNotFound
+from ..lanes.choice import chosen_lane
+from ..lanes.mailbox import MailboxLane
 from ..store.session_store import SessionStore
 from .commands import Command, Commands
 from .waiter import Ticket
@@ -24,6 +26,13 @@ class Tickets:
         self._store = store
         self._config = config
         self._numbers = itertools.count(1)
+        # Where requests are counted or looked at one by one, or there is no journal, each travels
+        # alone.
+        self._together = (
+            config.breaker is None
+            and config.max_tasks_per_worker is None
+            and chosen_lane(config.lane) == MailboxLane.name
+        )
 
     def write(
         self,
@@ -35,16 +44,22 @@ class Tickets:
         retries: int | None = None,
         affinity: str | None = None,
         streaming: bool = False,
+        apart: bool = False,
     ) -> Ticket:
         """A ticket for the call; what is not given is the tool's, or else the pool's.
 
-        ``timeout``: seconds, of each item if streaming. Raises whatever is wrong with the call.
+        ``apart``: it may be fetched ahead with others of its kin. ``timeout``: seconds, of each item if streaming. Raises whatever is wrong with the call.
         """
         self.check_session(session_id)
         ready = self._commands.prepare(
-            command, args, session_id=session_id, streaming=streaming, timeout=timeout
+            command,
+            args,
+            session_id=session_id,
+            streaming=streaming,
+            timeout=timeout,
+            apart=apart and self._together,
         )
-        return self.of(
+        ticket = self.of(
             ready,
             session_id=session_id,
             timeout=timeout,
@@ -52,6 +67,13 @@ class Tickets:
             affinity=affinity,
             streaming=streaming,
         )
+        if ready.kin is None or ticket.retries or ticket.affinity != "hint":
+            return ticket
+        # A frame has but one deadline, which a tool may ask for.
+        unseen = ready.spec is not None and not ready.spec.takes_context
+        if ticket.deadline is not None and not unseen:
+            return ticket
+        return ticket._replace(kin=ready.kin, item=ready.item)
 
     def of(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any, NamedTuple
 
@@ -37,7 +37,8 @@ class Ticket(NamedTuple):
 
     ``deadline`` and ``queue_deadline`` are on ``time.monotonic()``; ``timeout`` is what the
     caller asked for, in seconds, for the message. ``retries`` and ``affinity`` as in
-    `Request`, and ``tool``. ``items``: of a batch, 0 for a call.
+    `Request`, and ``tool``. ``items``: of a batch, 0 for a call. ``kin`` and ``item`` as in
+    `Command`.
     """
 
     request_id: int
@@ -53,6 +54,8 @@ class Ticket(NamedTuple):
     affinity: str = "hint"
     tool: str | None = None
     items: int = 0
+    kin: bytes | None = None
+    item: bytes = b""
 
     def frame(self, attempt: int) -> Outbound:
         kind = envelope.Kind.BATCH if self.items else envelope.Kind.CALL
@@ -70,6 +73,8 @@ class Ticket(NamedTuple):
             self.affinity,
             self.tool,
             self.items or 1,
+            self.kin,
+            len(self.item),
         )
 
 
@@ -83,6 +88,11 @@ class Waiter:
 
     def granted(self, grant: Grant) -> bool:
         """Take the grant; ``False`` if the request is answered already."""
+        raise NotImplementedError
+
+    def granted_with(self, grant: Grant, others: Sequence[Waiter | None]) -> bool:
+        """Take the grant for all of them, as far as they are known; ``False`` if they cannot travel
+        together. Not asked of those that have no kin."""
         raise NotImplementedError
 
     def unwanted(self) -> bool:
@@ -101,7 +111,7 @@ class Waiter:
         """The request will not be run again: ``reply`` is its answer."""
         raise NotImplementedError
 
-    def worker_died(self) -> bool:
+    def worker_died(self, worker_id: int, incarnation: int) -> bool:
         """The worker that has it in hand has ended, which the brain is told next; whether
         nothing of it was begun, whatever the worker noted."""
         return False

@@ -48,7 +48,7 @@ class Workers:
         *,
         lock: threading.Lock,
         server: Callable[[int], ForkServer | None],
-        decide: Callable[[Callable[[], events.Event]], None],
+        decide: Callable[[Callable[[], events.Event]], object],
         attempt_in_hand: Callable[[int, int], tuple[int, int] | None],
         learn_tools: Callable[[int, Mapping[str, ToolSpec]], None],
         bury_server: Callable[[int], None],

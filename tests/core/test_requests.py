@@ -15,11 +15,9 @@ from snakepit_mp.core.events import (
     LaneBroke,
     Phase,
     QueueTimeExpired,
-    Request,
     RequestCancelled,
     RequestCompleted,
     RequestProgressed,
-    RequestSplit,
     RetryDue,
     StopRequested,
     ToolEnded,
@@ -38,10 +36,7 @@ from snakepit_mp.core.instructions import (
     KillWorker,
     StartTimer,
 )
-from snakepit_mp.core.lifecycle import InvalidTransition
-from snakepit_mp.core.requests import Prefetch
 from snakepit_mp.errors import PoolSaturated, QueueTimeout, TaskTimeout
-from snakepit_mp.telemetry.events import Announcer
 
 NOT_ENTERED = [None, Phase.IDLE, Phase.TAKEN]
 ENTERED = [Phase.ENTERED, Phase.DONE]
@@ -437,76 +432,3 @@ def test_every_failure_is_an_instance_of_its_own() -> None:
     play = busy()
     play.submit(2)
     assert failure(play(RequestCancelled(1)), 1) is not failure(play(RequestCancelled(2)), 2)
-
-
-# -- fetched ahead ------------------------------------------------------------------------------
-
-
-def kin(count: int, *, most: int = 8, room: int = 100, **settings: object) -> Play:
-    """One worker, which has request 1 in hand, and others of a kin behind it."""
-    play = busy(prefetch=Prefetch(lambda _: most, room), **settings)
-    for number in range(2, 2 + count):
-        play.submit(number, kin=b"kin", weight=10)
-    return play
-
-
-def granted(instructions: list[Instruction]) -> list[tuple[int, ...]]:
-    return [(one.request_id, *one.ahead) for one in instructions if isinstance(one, GrantRequest)]
-
-
-def test_kin_goes_along_as_far_as_there_is_room():
-    assert granted(kin(4)(RequestCompleted(1, 0, 1))) == [(2, 3, 4, 5)]
-    assert granted(kin(4, most=3)(RequestCompleted(1, 0, 1))) == [(2, 3, 4)]
-    assert granted(kin(4, room=20)(RequestCompleted(1, 0, 1))) == [(2, 3)]
-    play = kin(2)
-    play.submit(4, kin=b"other", weight=1)
-    play.submit(5, kin=b"kin", weight=1)
-    assert granted(play(RequestCompleted(1, 0, 1))) == [(2, 3)], "nobody is overtaken"
-
-
-def test_each_worker_gets_its_share():
-    play = Play(workers=2, prefetch=Prefetch(lambda _: 8, 100)).up()
-    for worker in range(2):
-        play.submit(worker + 1)
-    for number in range(3, 7):
-        play.submit(number, kin=b"kin", weight=1)
-    assert granted(play(RequestCompleted(1, 0, 1))) == [(3, 4)]
-    assert granted(play(RequestCompleted(2, 1, 1))) == [(5,)]
-
-
-def test_what_was_fetched_ahead_is_counted_with_the_first():
-    play = kin(3)
-    play(RequestCompleted(1, 0, 1), RequestCompleted(2, 0, 1))
-    assert (play.state.counters().completed, play.row().tasks) == (4, 4)
-
-
-def test_what_is_taken_back_is_first_in_line_and_free():
-    play = kin(4)
-    play(RequestCompleted(1, 0, 1))
-    rest = tuple(Request(number, kin=b"kin", weight=10) for number in (4, 5))
-    assert play(RequestSplit(2, 1, rest)) == []
-    assert granted(play(RequestCompleted(2, 0, 1))) == [(4, 5)]
-    assert play.state.counters().completed == 3
-
-
-@pytest.mark.parametrize("phase", NOT_ENTERED)
-def test_a_death_brings_back_all_of_it_and_blames_the_first(phase: Phase | None):
-    play = kin(3)
-    play(RequestCompleted(1, 0, 1), WorkerExited(0, 1, phase))
-    assert play.state.counters().waiting == 3
-    assert granted(play.ready(0, 2)) == [(2,)], "who had a worker die travels alone"
-    assert granted(play(RequestCompleted(2, 0, 2))) == [(3, 4)]
-
-
-def test_a_split_into_what_is_in_line_cannot_have_happened():
-    play = kin(2, most=1)
-    play(RequestCompleted(1, 0, 1))
-    with pytest.raises(InvalidTransition):
-        play(RequestSplit(2, 0, (Request(3, kin=b"kin", weight=10),)))
-
-
-def test_nothing_is_fetched_ahead_while_somebody_listens():
-    class Heard(Announcer):
-        active = True
-
-    assert granted(kin(3, announcer=Heard())(RequestCompleted(1, 0, 1))) == [(2,)]

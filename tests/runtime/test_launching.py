@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snakepit_mp.runtime.launching import Pace
+from snakepit_mp.runtime.pace import Pace
 
 
 def test_it_starts_with_one_and_grows_by_steps():
