@@ -25,6 +25,7 @@ LARGE = np.zeros(100_000_000 // 8)
 round_trip = pytest.mark.benchmark(group="execute-roundtrip")
 seldom = pytest.mark.parametrize("pause", PAUSES)
 several = pytest.mark.benchmark(group=f"throughput-{CALLERS}-threads")
+submitted = pytest.mark.benchmark(group=f"throughput-submit-of-{ITEMS}")
 many = pytest.mark.benchmark(group=f"throughput-map-of-{ITEMS}")
 large = pytest.mark.benchmark(group="payload-1-MB-each-way")
 huge = pytest.mark.benchmark(group="payload-100-MB-each-way")
@@ -121,6 +122,29 @@ def bench_snakepit_mp_map_function(benchmark, pool):
 @many
 def bench_peer_map(benchmark, peer):
     run = lambda: sum(peer.map(abs, range(ITEMS)))  # noqa: E731
+    assert benchmark.pedantic(run, rounds=3, warmup_rounds=1) == sum(range(ITEMS))
+
+
+@submitted
+@each_lane
+def bench_snakepit_mp_submit(benchmark, pool):
+    def run() -> int:
+        futures = [pool.submit("echo", (n,)) for n in range(ITEMS)]
+        return sum(future.result() for future in futures)
+
+    assert benchmark.pedantic(run, rounds=3, warmup_rounds=1) == sum(range(ITEMS))
+
+
+@submitted
+def bench_peer_submit(benchmark, peer):
+    submit = peer.submit
+    if submit is None:
+        pytest.skip("it has no futures")
+
+    def run() -> int:
+        results = [submit(abs, n) for n in range(ITEMS)]
+        return sum(result() for result in results)
+
     assert benchmark.pedantic(run, rounds=3, warmup_rounds=1) == sum(range(ITEMS))
 
 

@@ -9,6 +9,7 @@ Not all are installed everywhere: a benchmark of one that is not is skipped, and
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -24,18 +25,21 @@ __all__ = ["CONTEXT", "PEERS", "Peer"]
 class Peer:
     """``call(function, value)`` runs it and waits; ``map`` does so for many, in order.
 
-    ``threads``: whether several threads may call at a time.
+    ``threads``: whether several threads may call at a time. ``submit`` gives what waits for the
+    result; not every peer has that.
     """
 
     call: Callable[[Callable[[Any], Any], Any], Any]
     map: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
     threads: bool = True
+    submit: Callable[[Callable[[Any], Any], Any], Callable[[], Any]] | None = None
 
 
 def _of_executor(executor: Executor) -> Peer:
     return Peer(
         lambda function, value: executor.submit(function, value).result(),
         lambda function, values: executor.map(function, values),
+        submit=lambda function, value: executor.submit(function, value).result,
     )
 
 
@@ -51,7 +55,11 @@ def _process_pool_executor(workers: int) -> Iterator[Peer]:
 @contextlib.contextmanager
 def _multiprocessing_pool(workers: int) -> Iterator[Peer]:
     with CONTEXT.Pool(workers) as pool:
-        yield Peer(lambda function, value: pool.apply(function, (value,)), pool.imap)
+        yield Peer(
+            lambda function, value: pool.apply(function, (value,)),
+            pool.imap,
+            submit=lambda function, value: pool.apply_async(function, (value,)).get,
+        )
         pool.close()
         pool.join()
 
@@ -73,6 +81,7 @@ def _pebble(workers: int) -> Iterator[Peer]:
         yield Peer(
             lambda function, value: pool.schedule(function, (value,)).result(),
             lambda function, values: pool.map(function, values).result(),
+            submit=lambda function, value: pool.schedule(function, (value,)).result,
         )
 
 
@@ -114,6 +123,7 @@ def _dask(workers: int) -> Iterator[Peer]:
         yield Peer(
             lambda function, value: client.submit(function, value, pure=False).result(),
             lambda function, values: client.gather(client.map(function, list(values), pure=False)),
+            submit=lambda function, value: client.submit(function, value, pure=False).result,
         )
 
 
@@ -126,6 +136,7 @@ def _ray(workers: int) -> Iterator[Peer]:
         yield Peer(
             lambda function, value: ray.get(run.remote(function, value)),
             lambda function, values: ray.get([run.remote(function, value) for value in values]),
+            submit=lambda function, value: functools.partial(ray.get, run.remote(function, value)),
         )
     finally:
         ray.shutdown()
