@@ -105,7 +105,10 @@ class Futures:
         return future
 
     def _set_timers(self, waiter: _Submitted) -> None:
-        ticket, watcher, now = waiter.ticket, self._engine.watcher, time.monotonic()
+        ticket, watcher = waiter.ticket, self._engine.watcher
+        if ticket.deadline is None and ticket.queue_deadline is None:
+            return
+        now = time.monotonic()
         limits: list[tuple[float | None, _Told]] = [
             (ticket.deadline, events.DeadlineExpired),
             (ticket.queue_deadline, events.QueueTimeExpired),

@@ -84,11 +84,16 @@ class Places:
         incarnation = self._find(*key)
         if incarnation is None or incarnation.lane is None:
             return  # it died in between; that event settles the request
+        if waiter is not None:
+            waiter.admitted()  # whose own instruction may be late, and come when all is over
         grant = Grant(*key, instruction.attempt, incarnation.lane)
         if not instruction.ahead:
             self._hand_over(instruction.request_id, grant, waiter)
             return
         others = [self._waiters.get(number) for number in instruction.ahead]
+        for other in others:
+            if other is not None:
+                other.admitted()
         if waiter is None or not waiter.granted_with(grant, others):
             self._watcher.call(lambda: self._grant_alone(instruction, grant))
 

@@ -262,7 +262,8 @@ class FutureWaiter(Waiter):
         super().__init__(ticket)
         self.future = future
         self._on_reply = on_reply
-        self._admitted = threading.Event()
+        # An event would take far longer to make.
+        self._admitted: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def granted(self, grant: Grant) -> bool:
         if self.future.done():
@@ -280,11 +281,18 @@ class FutureWaiter(Waiter):
         return self.future.cancelled()
 
     def admitted(self) -> None:
-        self._admitted.set()
+        self._admitted.put(None)
 
     def wait_admitted(self) -> None:
         """Block the submitter while the line is full."""
-        wait_for(self._admitted.wait)
+        wait_for(self._was_admitted)
+
+    def _was_admitted(self, seconds: float | None) -> bool:
+        try:
+            self._admitted.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
 
     def answered(self, frame: Frame) -> None:
         self._settle(lambda: self.future.set_result(frame))
@@ -293,7 +301,7 @@ class FutureWaiter(Waiter):
         self.answered(self.reply)
 
     def failed(self, error: BaseException) -> None:
-        self._admitted.set()
+        self.admitted()
         if isinstance(error, CancelledError):
             if self.future.cancel():
                 return

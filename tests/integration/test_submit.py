@@ -23,6 +23,7 @@ from snakepit_mp.errors import (
     ToolNotFound,
     WorkerDied,
 )
+from snakepit_mp.runtime.places import Places
 
 
 def _collect(stream: Iterator[int], items: list[int]) -> None:
@@ -179,6 +180,16 @@ def test_map_unordered(pool: Pool):
     results = pool.map("add", ({"a": i} for i in range(20)), ordered=False)
 
     assert sorted(results) == list(range(1, 21))
+
+
+def test_who_is_answered_before_he_is_told_of_his_place_is_not_kept_waiting(
+    make_pool, monkeypatch: pytest.MonkeyPatch
+):
+    """The instructions of two threads may overtake each other; here those of this one come never."""
+    monkeypatch.setattr(Places, "admit", lambda *_: None)
+    pool = make_pool()
+    assert pool.submit(abs, (-1,)).result() == 1
+    assert list(pool.map(abs, [-2, -3])) == [2, 3]
 
 
 def test_map_on_error(pool: Pool):
