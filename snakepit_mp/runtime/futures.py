@@ -44,6 +44,13 @@ class _Group:
         #: How many travel in it; 0 once it was split, or has landed.
         self.items = len(places)
         self.last: _Submitted | None = None  # whom a split has left the request
+        self.timer: Timer | None = None
+
+    def end(self) -> None:
+        """It is none any more; the timer would keep all results for a while."""
+        self.items = 0
+        if self.timer is not None:
+            self.timer.cancel()
 
     @property
     def kin(self) -> bytes:
@@ -128,6 +135,10 @@ class Futures:
         if waiter is None:
             self._calls.withdraw(request_id)
         else:
+            group = waiter.group
+            if group is not None and group.items:
+                # At once, so that a worker does not get there before the watcher.
+                lane_of(group.grant).take_back()
             # By the watcher: garbage may be what cancels, in the middle of anything.
             self._engine.watcher.call(self._telling(waiter, events.RequestCancelled))
 
@@ -180,7 +191,7 @@ class Futures:
         if not self._engine.places.held(group.number, group.grant, enlist):
             return True  # the worker has died, and they are in line again
         if any(place.future.done() for place in group.places):
-            group.items = 0
+            group.end()
             return False
         group.places[0].future._started = True
         ticket = group.places[0].ticket
@@ -189,11 +200,14 @@ class Futures:
         lane_of(group.grant).begin_batch(
             frame, group.items, lambda reply: self._ended(group, reply)
         )
-        self._engine.watcher.after(SLOW, lambda: self._too_slow(group))
+        group.timer = self._engine.watcher.after(SLOW, lambda: self._too_slow(group))
+        if not group.items:
+            group.timer.cancel()
         return True
 
     def _too_slow(self, group: _Group) -> None:
-        if group.items and self._split_if_in_hand(group):
+        held = group.items and self._engine.places.held(group.number, group.grant)
+        if held and self._split_if_in_hand(group):
             self._engine.paces.of(group.kin).measured(SLOW)
 
     def _ended(self, group: _Group, reply: Frame | LaneBroken) -> None:
@@ -222,7 +236,7 @@ class Futures:
     def _land(self, group: _Group, reply: Frame) -> None:
         told = journal_of(group.grant, reply, group.items)
         done = len(told.outcomes)
-        group.items = 0
+        group.end()
         if done < len(group.places):  # the results had no room for more
             back = _wanted(group.places[done:])
             self._engine.handle(events.RequestSplit(group.number, done - 1, back))
@@ -252,7 +266,8 @@ class Futures:
             logger.error("a batch of worker %d cannot be split: %s", worker_id, error)
             return  # so all of it is to be judged by what the worker noted
         last = places[done]
-        group.items, group.last = 0, last
+        group.end()
+        group.last = last
         last.future._started = True
         if done:
             self._engine.places.renumber(last, group.number)
@@ -268,7 +283,7 @@ class Futures:
             return False
         claimed, done = lane_of(group.grant).take_back()
         if done == 0 and claimed == 0:
-            group.items = 0
+            group.end()
             return True  # the brain brings all of it back
         if claimed == done == group.items:
             try:

@@ -7,9 +7,11 @@ together, so that a test whose calls all went alone does not pass.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import CancelledError, Future, as_completed, wait
 from pathlib import Path
@@ -332,3 +334,18 @@ def test_a_single_one_is_as_quick_as_ever(tiny: Pool, ledger: str):
     began = time.monotonic()
     assert next(iter(as_completed(futures))).done()
     assert time.monotonic() - began < scaled(5)
+
+
+def test_results_are_let_go_at_once(tiny: Pool, ledger: str, together: list[int]):
+    futures = submit(tiny, "mark", ledger=ledger)
+    wait(futures)
+    tiny.drain(scaled(10))
+    alive = [weakref.ref(future) for future in futures]
+    gc.collect()
+    gc.disable()
+    try:
+        del futures
+        until(lambda: not any(future() is not None for future in alive))
+    finally:
+        gc.enable()
+    assert max(together) > 1
