@@ -434,9 +434,9 @@ class Engine:
         try:
             self._tear_down(cause, waiters, incarnations, servers)
         finally:
+            self.ended.set()  # first of all, since whoever waits for it waits for ever
             self.callbacks.stop()
             self.watcher.stop()
-            self.ended.set()
             with self._changed:
                 self._changed.notify_all()
 

@@ -111,7 +111,8 @@ class Places:
         if waiter is None or not waiter.granted(grant):
             gone = waiter is None or waiter.unwanted()
             completed = events.RequestCompleted(request_id, *grant[:2], unwanted=gone)
-            self._handle(completed)
+            # Not from here: the next one may be as unwanted, and the one after that.
+            self._watcher.call(lambda: self._handle(completed))
 
     def admit(self, instruction: instructions.AdmitRequest) -> None:
         waiter = self._waiters.get(instruction.request_id)

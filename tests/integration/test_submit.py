@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, as_completed, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,28 @@ def test_cancel_withdraws_waiting_work(make_pool, gate: Gate):
     with pytest.raises(CancelledError):
         waiting.result(0)
     assert len(gate.pids()) == 1
+
+
+def test_any_number_may_be_cancelled_in_the_moment_a_worker_is_free(make_pool, gate: Gate):
+    """One after the other is granted to it, and wanted by nobody."""
+    pool = make_pool(workers=1)
+    held, told = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(pool.execute, "note_and_wait", gate.args)
+        gate.wait_entered()
+        waiting = [pool.submit("touch", {"path": gate.ledger}) for _ in range(900)]
+        pool._engine.watcher.call(lambda: (told.set(), held.wait())[0])
+        told.wait()
+        for future in waiting:
+            future.cancel()
+
+        gate.open()
+
+        assert running.result(scaled(10)) == "open"
+        held.set()
+    assert pool.execute("add", (1, 2)) == 3
+    pool.drain(scaled(10))
+    assert pool.stats().cancelled == len(waiting)
 
 
 def test_cancel_stops_running_work(make_pool, gate: Gate):
