@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import PoisonTaskError, PoolSaturated, QueueTimeout, TaskTimeout, WorkerDied
@@ -71,8 +71,9 @@ class OpenRequest:
     retried: int = 0  # attempts that its retries allowed
     delayed: bool = False  # it waits for its next attempt
     progressed: bool = False  # an item of its stream was delivered
-    deaths: list[Death] = field(default_factory=list)
-    ahead: list[Request] = field(default_factory=list)  # what it took along
+    # Both are empty as a rule, and to make a list takes longer.
+    deaths: tuple[Death, ...] = ()
+    ahead: tuple[Request, ...] = ()  # what it took along
 
     def waits_after(self, worker_id: int, incarnation: int) -> bool:
         """Whether it is back in line because that worker died."""
@@ -137,7 +138,7 @@ class Requests:
     ) -> list[Instruction]:
         """Of so many ``workers`` one gets it."""
         entry = self.open[request_id]
-        ahead = self._fetch_ahead(entry, workers) if entry.request.kin is not None else []
+        ahead = self._fetch_ahead(entry, workers) if entry.request.kin is not None else ()
         entry.worker_id = worker_id
         entry.granted = True
         if self._announcer.active:
@@ -153,22 +154,24 @@ class Requests:
             left += self._leave_line(request.request_id)
         return [GrantRequest(request_id, worker_id, incarnation, entry.attempt, fetched), *left]
 
-    def _fetch_ahead(self, entry: OpenRequest, workers: int) -> list[Request]:
+    def _fetch_ahead(self, entry: OpenRequest, workers: int) -> tuple[Request, ...]:
         """Those right behind it that go with it, which are its items from here on."""
         request = entry.request
         assert request.kin is not None
         if self._announcer.active or not _unharmed(entry):
-            return []
+            return ()
         # Each worker shall get its share of what waits.
         most = min(self._prefetch.most(request.kin), -(-self.line.admissible // workers))
         room = self._prefetch.room - request.weight
+        ahead = []
         for waiting in self.line.behind(request.request_id, most - 1):
             other = self.open[waiting]
             room -= other.request.weight
             if other.request.kin != request.kin or room < 0 or not _unharmed(other):
                 break
-            entry.ahead.append(other.request)
-        entry.request = request._replace(items=1 + len(entry.ahead))
+            ahead.append(other.request)
+        entry.ahead = tuple(ahead)
+        entry.request = request._replace(items=1 + len(ahead))
         return entry.ahead
 
     def bring_back(self, request_id: int) -> None:
@@ -178,7 +181,7 @@ class Requests:
             self.open[request.request_id] = OpenRequest(request)
             self.line.return_to_front(request.request_id)
         if entry.ahead:
-            entry.ahead = []
+            entry.ahead = ()
             entry.request = entry.request._replace(items=1)
 
     def complete(
@@ -223,10 +226,10 @@ class Requests:
         entry = self.open[request_id]
         entered = entry.progressed or (phase is not None and phase >= Phase.ENTERED)
         death = Death(worker_id, incarnation, request_id, entered, entry.attempt, blamed)
-        entry.deaths.append(death)
+        entry.deaths += (death,)
         suspect = tuple(one for one in entry.deaths if one.blamed)
         poison = blamed and len(suspect) >= self._poison_after
-        deaths = Deaths(suspect if poison else tuple(entry.deaths), poison)
+        deaths = Deaths(suspect if poison else entry.deaths, poison)
         if poison or (entered and entry.progressed):
             return self.fail(request_id, deaths)
         if entered and not entry.request.idempotent:
@@ -260,7 +263,7 @@ class Requests:
         self.completed += done
         self.cancelled += entry.request.items - done - 1 - sum(each.items for each in rest)
         entry.request = entry.request._replace(items=1)
-        entry.ahead = []
+        entry.ahead = ()
         for request in reversed(rest):
             self.open[request.request_id] = OpenRequest(request)
             self.line.return_to_front(request.request_id)
@@ -289,7 +292,7 @@ class Requests:
         entry = self.open[request_id]
         entry.progressed = True
         if entry.worker_id is None:
-            return self.fail(request_id, Deaths(tuple(entry.deaths), poison=False))
+            return self.fail(request_id, Deaths(entry.deaths, poison=False))
         return []
 
     def _leave_line(self, request_id: int) -> list[Instruction]:
